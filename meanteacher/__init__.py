@@ -1,0 +1,1 @@
+"""Semi-supervised image classification around Mean Teacher: methods, splits, training and honest reports."""

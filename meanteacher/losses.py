@@ -1,0 +1,27 @@
+"""Per-sample losses in float32. A method reduces them itself, so masks and weights stay visible there."""
+
+import torch.nn.functional as F
+from torch import Tensor
+
+
+def cross_entropy(logits: Tensor, target: Tensor) -> Tensor:
+    """−log softmax(logits)[target]. logits [B, K], target int64 [B] → [B]."""
+    return F.cross_entropy(logits.float(), target, reduction="none")
+
+
+def softmax_mse(logits: Tensor, target_logits: Tensor) -> Tensor:
+    """Mean over classes of the squared difference of probabilities, the Mean Teacher consistency cost. [B, K] twice → [B].
+
+    Tarvainen & Valpola 2017 (arXiv 1703.01780), section 2, J(θ). The target carries no gradient.
+    """
+    target = target_logits.detach().float().softmax(dim=1)
+    return (logits.float().softmax(dim=1) - target).square().mean(dim=1)
+
+
+def softmax_kl(logits: Tensor, target_logits: Tensor) -> Tensor:
+    """KL(softmax(target) ‖ softmax(logits)), summed over classes. [B, K] twice → [B]. The target carries no gradient."""
+    target = target_logits.detach().float().log_softmax(dim=1)
+    return F.kl_div(logits.float().log_softmax(dim=1), target, reduction="none", log_target=True).sum(dim=1)
+
+
+CONSISTENCY = {"mse": softmax_mse, "kl": softmax_kl}

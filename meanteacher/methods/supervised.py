@@ -1,0 +1,21 @@
+"""Supervised learning from the labeled images alone: the baseline."""
+
+from torch import Tensor, nn
+
+from meanteacher.batch import Labeled, StepOutput, Unlabeled, Views
+from meanteacher.losses import cross_entropy
+from meanteacher.methods.base import Method
+
+
+class Supervised(Method):
+    """L = mean over labeled images of −log p(y | weak(x)). Its averaged weights are kept by the trainer and evaluated too."""
+
+    views = Views(labeled=("weak",), unlabeled=())
+
+    def __init__(self, *, student: nn.Module):
+        super().__init__()
+        self.student = student
+
+    def training_step(self, labeled: Labeled, unlabeled: Unlabeled, step: Tensor) -> StepOutput:
+        loss = cross_entropy(self.student(labeled.views[0]), labeled.target).mean()
+        return StepOutput(loss, {"supervised": loss.detach()})

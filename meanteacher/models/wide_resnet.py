@@ -1,0 +1,89 @@
+"""Wide residual networks (Zagoruyko & Komodakis 2016, arXiv 1605.07146) as the SSL literature uses them."""
+
+from torch import Tensor, nn
+
+from meanteacher import batchnorm
+from meanteacher.errors import UserError
+from meanteacher.types import Decay, Fraction, Literal, NonNegativeFloat, PositiveFloat, PositiveInt
+
+
+def conv(inputs: int, outputs: int, size: int, stride: int) -> nn.Conv2d:
+    return nn.Conv2d(inputs, outputs, size, stride=stride, padding=size // 2, bias=False)
+
+
+class Block(nn.Module):
+    """BN, activation, conv 3×3, BN, activation, dropout, conv 3×3, plus the input (a 1×1 conv of it where the shape changes).
+
+    `preactivate`: the shortcut too starts from the activated input, as in the first block of the network.
+    """
+
+    def __init__(self, inputs: int, outputs: int, stride: int, preactivate: bool, norm, activation, dropout: float):
+        super().__init__()
+        self.enter = nn.Sequential(norm(inputs), activation())
+        self.body = nn.Sequential(
+            conv(inputs, outputs, 3, stride),
+            norm(outputs),
+            activation(),
+            nn.Dropout(dropout) if dropout else nn.Identity(),
+            conv(outputs, outputs, 3, 1),
+        )
+        self.shortcut = nn.Identity() if (inputs, stride) == (outputs, 1) else conv(inputs, outputs, 1, stride)
+        self.preactivate = preactivate
+
+    def forward(self, x: Tensor) -> Tensor:
+        entered = self.enter(x)
+        return self.shortcut(entered if self.preactivate else x) + self.body(entered)
+
+
+class WideResNet(nn.Module):
+    """WRN-depth-width: float [B, channels, H, W] → logits [B, classes].
+
+    bn_momentum follows PyTorch's convention (.001 keeps .999 of the running statistics). bn_shift: α of `PSBatchNorm2d`,
+    0 for plain batch norm. slope: LeakyReLU's. Weights start as Kaiming normal over fan-out (He et al. 2015).
+    Raises UserError where depth is not 6n + 4.
+    """
+
+    def __init__(
+        self,
+        *,
+        channels: PositiveInt,
+        classes: PositiveInt,
+        depth: PositiveInt,
+        width: PositiveInt,
+        dropout: Decay,
+        activation: Literal["leaky_relu", "mish"],
+        slope: NonNegativeFloat,
+        bn_momentum: Fraction,
+        bn_epsilon: PositiveFloat,
+        bn_shift: NonNegativeFloat,
+    ):
+        super().__init__()
+        if depth < 10 or (depth - 4) % 6:
+            raise UserError(f"model.depth={depth}: a WideResNet's depth is 6n + 4, for example 10, 16, 22, 28 or 40")
+        norm = batchnorm.layer(momentum=bn_momentum, eps=bn_epsilon, shift=bn_shift)
+
+        def act() -> nn.Module:
+            return nn.Mish(inplace=True) if activation == "mish" else nn.LeakyReLU(slope, inplace=True)
+
+        blocks, inputs = [], 16
+        for stage, outputs in enumerate((16 * width, 32 * width, 64 * width)):
+            for i in range((depth - 4) // 6):
+                stride = 2 if stage > 0 and i == 0 else 1
+                blocks.append(Block(inputs, outputs, stride, not blocks, norm, act, dropout))
+                inputs = outputs
+        self.stem = conv(channels, 16, 3, 1)
+        self.blocks = nn.Sequential(*blocks)
+        self.exit = nn.Sequential(norm(inputs), act(), nn.AdaptiveAvgPool2d(1), nn.Flatten())
+        self.classifier = nn.Linear(inputs, classes)
+        self.apply(initialize)
+
+    def forward(self, images: Tensor) -> Tensor:
+        return self.classifier(self.exit(self.blocks(self.stem(images))))
+
+
+def initialize(module: nn.Module) -> None:
+    if isinstance(module, nn.Conv2d):
+        nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="leaky_relu")
+    elif isinstance(module, nn.Linear):
+        nn.init.xavier_normal_(module.weight)
+        nn.init.zeros_(module.bias)

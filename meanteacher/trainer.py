@@ -1,0 +1,228 @@
+"""The one training loop."""
+
+import logging
+import math
+import signal
+import time
+from contextlib import contextmanager
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from meanteacher import checkpoint
+from meanteacher.batch import Labeled, Unlabeled
+from meanteacher.data.augment import Augment
+from meanteacher.data.loader import Loader, Raw
+from meanteacher.device import autocast
+from meanteacher.ema import EMA
+from meanteacher.errors import UserError
+from meanteacher.evaluator import Evaluator
+from meanteacher.loggers import Logger
+from meanteacher.methods.base import Method
+from meanteacher.optim import LearningRate
+
+log = logging.getLogger(__name__)
+
+AUGMENT, DROPOUT = 3, 4
+PROBE = 5
+LONG_HOURS = 2
+
+
+class Trainer:
+    """Trains `method` to `steps`; a step is a pure function of (state, seed, step), so a resumed run gives the same bits.
+
+    average: an EMA of the student kept for evaluation only, or None. folder: where checkpoints go, or None for none.
+    state: what `checkpoint.load` gave, or None to start.
+    """
+
+    def __init__(
+        self,
+        *,
+        method: Method,
+        average: EMA | None,
+        optimizer: torch.optim.Optimizer,
+        lr: float,
+        schedule,
+        augment: Augment,
+        loader: Loader,
+        evaluator: Evaluator,
+        loggers: list[Logger],
+        steps: int,
+        eval_every: int,
+        log_every: int,
+        checkpoint_minutes: float,
+        seed: int,
+        device: torch.device,
+        precision: str,
+        folder: Path | None,
+        state: dict | None,
+    ):
+        self.method, self.average, self.optimizer, self.augment = method, average, optimizer, augment
+        self.loader, self.evaluator, self.loggers = loader, evaluator, loggers
+        self.steps, self.eval_every, self.log_every = steps, eval_every, log_every
+        self.checkpoint_seconds, self.folder = checkpoint_minutes * 60, folder
+        self.seed, self.device, self.precision = seed, device, precision
+        self.generator = torch.Generator(device)
+        self.step, self.history, self.seconds, self.sums, self.summed = 0, [], 0.0, {}, 0
+        if state is not None:
+            self.load(state)
+        self.start_step = self.step
+        self.learning_rate = LearningRate(optimizer, lr, schedule, device)
+
+    def fit(self) -> str:
+        """Train to the end or to a signal; evaluates, logs and saves on the way. Returns `finished` or `interrupted`."""
+        self.method.train()
+        saved = self.clock = time.perf_counter()
+        with stop_signals() as stop:
+            while self.step < self.steps and not stop:
+                self.train_step(self.step)
+                self.step += 1
+                last = self.step == self.steps
+                if self.step == self.start_step + PROBE:
+                    self.announce()
+                if self.step % self.log_every == 0 or last:
+                    self.record(self.means())
+                if self.step % self.eval_every == 0 or last:
+                    self.record(self.evaluate())
+                if self.folder and (last or stop or time.perf_counter() - saved > self.checkpoint_seconds):
+                    checkpoint.save(self.folder, self.state_dict())
+                    saved = time.perf_counter()
+        return "finished" if self.step == self.steps else "interrupted"
+
+    def train_step(self, step: int) -> None:
+        """One step. Nothing is read back from the device."""
+        torch.manual_seed(derive(self.seed, DROPOUT, step))
+        self.generator.manual_seed(derive(self.seed, AUGMENT, step))
+        now = torch.full((), float(step), device=self.device)
+        self.learning_rate.set(now)
+        labeled, unlabeled = self.batch(step)
+        with autocast(self.device, self.precision):
+            output = self.method.training_step(labeled, unlabeled, now)
+        output.loss.backward()
+        self.optimizer.step()
+        self.optimizer.zero_grad(set_to_none=True)
+        self.method.after_step(now)
+        if self.average:
+            self.average.update(self.method.student, now)
+        for name, value in {"loss": output.loss.detach(), **output.metrics}.items():
+            self.sums[name] = self.sums.get(name, 0) + value.float()
+        self.summed += 1
+
+    def batch(self, step: int) -> tuple[Labeled, Unlabeled]:
+        """The views of step `step` that the method asks for."""
+        labeled, unlabeled = self.loader(step)
+        views = self.method.views
+        target = self.loader.target(labeled.index)
+        empty = Raw(labeled.index[:0], labeled.pixels[:0])
+        return (
+            Labeled(labeled.index, self.views(labeled, views.labeled), target),
+            Unlabeled((unlabeled or empty).index, self.views(unlabeled or empty, views.unlabeled)),
+        )
+
+    def views(self, raw: Raw, names: tuple[str, ...]) -> tuple[Tensor, ...]:
+        return tuple(self.augment(raw.pixels, name, self.generator) for name in names)
+
+    def means(self) -> dict[str, float]:
+        """Means of the metrics since they were last asked for, in one copy from the device."""
+        means = (torch.stack(list(self.sums.values())) / self.summed).tolist()
+        metrics = {f"train/{name}": mean for name, mean in zip(self.sums, means, strict=True)}
+        self.sums, self.summed = {}, 0
+        self.tick()
+        if not all(map(math.isfinite, means)):
+            raise UserError(f"the loss is not finite by step {self.step} ({metrics}); lower optimizer.lr or use trainer.precision=fp32")
+        return metrics
+
+    def tick(self) -> None:
+        """Bring `seconds`, the time spent training, up to date."""
+        if self.device.type == "cuda":
+            torch.cuda.synchronize(self.device)
+        now = time.perf_counter()
+        self.seconds, self.clock = self.seconds + now - self.clock, now
+
+    def images_per_second(self) -> float:
+        return self.step * self.loader.images_per_step() / max(self.seconds, 1e-9)
+
+    def record(self, metrics: dict[str, float]) -> None:
+        """Add to the history and tell the loggers."""
+        self.history.append({"step": self.step, **metrics})
+        for logger in self.loggers:
+            logger.log(self.step, {**metrics, "train/images_per_second": self.images_per_second()})
+
+    def announce(self) -> None:
+        """Say how long the run will take, from the speed so far; an evaluation image costs a third of a training image."""
+        self.tick()
+        speed = self.images_per_second()
+        training = (self.steps - self.step) * self.loader.images_per_step()
+        testing = (self.steps - self.step) // self.eval_every * self.evaluator.images() * len(self.models()) / 3
+        hours = (training + testing) / speed / 3600
+        log.info("%.0f images/s, about %s to go", speed, f"{hours:.1f} h" if hours >= 1 else f"{hours * 60:.0f} min")
+        if hours > LONG_HOURS:
+            log.warning(
+                "this run takes about %.1f hours here; for an answer within %d use steps=%d, a smaller model=wrn_10_1, "
+                "experiment=quickstart, or a machine with a GPU. Ctrl-C saves; the same command goes on.",
+                hours, LONG_HOURS, max(1, round(self.steps * LONG_HOURS / hours, -2)),
+            )  # fmt: skip
+
+    def models(self) -> dict[str, torch.nn.Module]:
+        """What is evaluated: the method's networks, and the average."""
+        return self.method.eval_models() | ({"average": self.average.model} if self.average else {})
+
+    def evaluate(self) -> dict[str, float]:
+        self.tick()
+        found = self.evaluator(self.models())
+        self.clock = time.perf_counter()
+        return found
+
+    def state_dict(self) -> dict:
+        """Tensors and builtins: all that the next step depends on, and the history so far."""
+        self.tick()
+        return {
+            "step": self.step,
+            "method": self.method.state_dict(),
+            "average": self.average.state_dict() if self.average else None,
+            "optimizer": self.optimizer.state_dict(),
+            "history": self.history,
+            "seconds": self.seconds,
+            "sums": self.sums,
+            "summed": self.summed,
+            "device": self.device.type,
+            "precision": self.precision,
+            "threads": torch.get_num_threads(),
+        }
+
+    def load(self, state: dict) -> None:
+        self.step, self.history, self.seconds = state["step"], state["history"], state["seconds"]
+        self.sums, self.summed = state["sums"], state["summed"]
+        self.method.load_state_dict(state["method"])
+        self.optimizer.load_state_dict(state["optimizer"])
+        if self.average:
+            self.average.load_state_dict(state["average"])
+
+
+def derive(seed: int, key: int, step: int) -> int:
+    """A 63-bit seed for one purpose and step, independent of all others."""
+    return int(np.random.SeedSequence([seed, key, step]).generate_state(1, np.uint64)[0] >> 1)
+
+
+@contextmanager
+def stop_signals():
+    """A list that SIGINT or SIGTERM makes true; a second Ctrl-C interrupts at once. Does nothing outside the main thread."""
+    stop: list[int] = []
+
+    def handle(number: int, frame) -> None:
+        if stop:
+            raise KeyboardInterrupt
+        stop.append(number)
+        log.warning("stopping after this step; once more stops at once")
+
+    try:
+        old = {number: signal.signal(number, handle) for number in (signal.SIGINT, signal.SIGTERM)}
+    except ValueError:
+        old = {}
+    try:
+        yield stop
+    finally:
+        for number, handler in old.items():
+            signal.signal(number, handler)

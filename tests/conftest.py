@@ -1,0 +1,57 @@
+"""Shared by the tests: composing configurations, running the command, a small data set in memory."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from hydra import compose, initialize_config_dir
+
+ROOT = Path(__file__).parents[1]
+sys.path.insert(0, str(ROOT))
+os.environ["WANDB_MODE"] = "offline"
+torch.set_num_threads(1)
+
+import run  # noqa: E402
+from meanteacher.data import Dataset, Images  # noqa: E402
+
+CONF = ROOT / "conf"
+TINY = ["experiment=quickstart", "steps=6", "eval_every=3", "trainer.labeled_batch=8", "trainer.unlabeled_batch=8", "logger=jsonl"]
+
+
+def settings(*overrides: str) -> dict:
+    """The plain configuration that these overrides compose."""
+    with initialize_config_dir(str(CONF), version_base="1.3"):
+        return run.plain(compose("config", overrides=list(overrides)))
+
+
+def options(group: str) -> list[str]:
+    return sorted(path.stem for path in (CONF / group).glob("*.yaml"))
+
+
+def command(*arguments: str, cwd: Path, **environment: str) -> subprocess.CompletedProcess:
+    """`python run.py …` in a process of its own, with one thread."""
+    return subprocess.run(
+        [sys.executable, str(ROOT / "run.py"), *arguments],
+        cwd=cwd,
+        env=os.environ | {"OMP_NUM_THREADS": "1"} | environment,
+        capture_output=True,
+        text=True,
+        timeout=300,
+    )
+
+
+@pytest.fixture
+def blobs() -> Dataset:
+    """200 training and 50 test images of 3×8×8 in 4 classes that differ by their mean colour."""
+    rng = np.random.default_rng(0)
+
+    def part(n: int) -> Images:
+        targets = np.arange(n) % 4
+        pixels = rng.integers(0, 120, (n, 3, 8, 8)) + 40 * targets[:, None, None, None] // np.array([1, 2, 3])[:, None, None]
+        return Images(pixels=pixels.clip(0, 255).astype(np.uint8), targets=targets, names=[f"{i}.png" for i in range(n)])
+
+    return Dataset(name="blobs", classes=["a", "b", "c", "d"], train=part(200), test=part(50))
