@@ -30,7 +30,9 @@ def run_folder(*, _root_: DictConfig) -> str:
     settings = plain(_root_)
     config.check(settings)
     chosen = _root_.hydra.runtime.choices
-    return f"{chosen.dataset}/{chosen.method}/label-{settings['label']}/seed-{settings['seed']}/{config.digest(settings)}"
+    return (
+        f"{chosen.dataset}/{chosen.method}/label-{settings['label']}/seed-{settings['seed']}/{config.digest(settings)}"
+    )
 
 
 OmegaConf.register_new_resolver("run_folder", run_folder)
@@ -55,7 +57,9 @@ def train(composed: DictConfig, hydra_config: DictConfig) -> float | None:
     settings, chosen = plain(composed), hydra_config.runtime.choices
     config.check(settings)
     if chosen["hydra/sweeper"] != "basic" and not settings["validation"] and not settings["split"]:
-        raise UserError(f"hydra/sweeper={chosen['hydra/sweeper']} needs validation images to optimize on; use validation=1000 or so")
+        raise UserError(
+            f"hydra/sweeper={chosen['hydra/sweeper']} needs validation images to optimize on; use validation=1000 or so"
+        )
     from meanteacher import experiment
 
     names = {group: chosen.get(group) for group in GROUPS}

@@ -12,7 +12,16 @@ import re
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, NonNegativeInt, PositiveFloat, PositiveInt, TypeAdapter, ValidationError
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    NonNegativeInt,
+    PositiveFloat,
+    PositiveInt,
+    TypeAdapter,
+    ValidationError,
+)
 
 from meanteacher import types
 from meanteacher.data.folder import fingerprint
@@ -81,7 +90,9 @@ def check(config: dict) -> None:
     for group, node in config.items():
         check_node(group, node, UNTARGETED.get(group, set()))
     if config["split"] and config["validation"]:
-        raise UserError("validation and split exclude each other: a split file brings its own validation images; set validation=0")
+        raise UserError(
+            "validation and split exclude each other: a split file brings its own validation images; set validation=0"
+        )
 
 
 def validate(path: str, kind: Any, value: Any) -> None:
@@ -117,7 +128,9 @@ def check_node(path: str, node: Any, untargeted: set[str]) -> None:
     given = set(node) - {"_target_"} - untargeted
     if extra := given - set(parameters):
         name = min(extra)
-        raise UserError(f"{path}.{name}: {node['_target_']} takes no such value{nearest(name, set(parameters) - SUPPLIED)}")
+        raise UserError(
+            f"{path}.{name}: {node['_target_']} takes no such value{nearest(name, set(parameters) - SUPPLIED)}"
+        )
     if missing := set(parameters) - given - SUPPLIED:
         raise UserError(f"{path}: {node['_target_']} needs {', '.join(sorted(missing))}; add it to conf/{path}/*.yaml")
     for name in given:
@@ -149,9 +162,16 @@ def signature(path: str, target: str) -> dict[str, ast.expr | None] | None:
 
 def annotation(node: ast.expr | None) -> Any:
     """The type that an annotation names, or None for one that is not a plain value (a module, a tensor, another object)."""
-    names = {name: getattr(types, name) for name in types.__all__} | {"str": str, "int": int, "float": float, "bool": bool}
+    names = {name: getattr(types, name) for name in types.__all__} | {
+        "str": str,
+        "int": int,
+        "float": float,
+        "bool": bool,
+    }
     try:
-        return eval(compile(ast.Expression(node), "<annotation>", "eval"), {"__builtins__": {}, "Field": Field, **names})
+        return eval(
+            compile(ast.Expression(node), "<annotation>", "eval"), {"__builtins__": {}, "Field": Field, **names}
+        )
     except (NameError, TypeError):
         return None
 
@@ -171,7 +191,9 @@ def digest(config: dict) -> str:
         try:
             kept["split"] = hashlib.blake2b(Path(config["split"]).read_bytes()).hexdigest()
         except OSError as error:
-            raise UserError(f"split={config['split']}: cannot be read ({error.strerror}); give a split.json or a text list") from None
+            raise UserError(
+                f"split={config['split']}: cannot be read ({error.strerror}); give a split.json or a text list"
+            ) from None
     text = json.dumps(normalized(kept), sort_keys=True)
     return hashlib.blake2b(text.encode(), digest_size=5).hexdigest()
 

@@ -16,7 +16,9 @@ def choose_device(name: str) -> torch.device:
     if name == "auto":
         name = next(kind for kind, there in found.items() if there)
     if not found[name]:
-        raise UserError(f"trainer.device={name}: there is none here; use trainer.device={'|'.join(k for k in found if found[k])}")
+        raise UserError(
+            f"trainer.device={name}: there is none here; use trainer.device={'|'.join(k for k in found if found[k])}"
+        )
     return torch.device(name)
 
 

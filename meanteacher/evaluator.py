@@ -36,9 +36,7 @@ def measure(logits: Tensor, targets: Tensor) -> dict[str, Tensor]:
 class Evaluator:
     """`evaluator(models)` gives `{part}/{model}/{metric}` as numbers, for every image of every part, in evaluation mode."""
 
-    def __init__(
-        self, *, parts: dict[str, Part], augment: Augment, batch: int, device: torch.device, precision: str
-    ):
+    def __init__(self, *, parts: dict[str, Part], augment: Augment, batch: int, device: torch.device, precision: str):
         self.parts, self.augment, self.batch = parts, augment, batch
         self.device, self.precision = device, precision
 

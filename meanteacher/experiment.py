@@ -58,12 +58,18 @@ def run(settings: dict, names: dict, path: Path, command: str) -> dict:
             result |= session.fit()
         except BaseException as error:
             reason = str(error) if isinstance(error, UserError) else repr(error)
-            folder.write_result(result | {"status": "failed", "reason": reason, "wall_seconds": earlier + time.time() - started})
+            folder.write_result(
+                result | {"status": "failed", "reason": reason, "wall_seconds": earlier + time.time() - started}
+            )
             raise
         result["wall_seconds"] = earlier + time.time() - started
         folder.write_result(result)
         session.close(result)
-        how = report.text(result, folder.path) if result["status"] == "finished" else "stopped; the same command goes on: " + command
+        how = (
+            report.text(result, folder.path)
+            if result["status"] == "finished"
+            else "stopped; the same command goes on: " + command
+        )
         log.info("%s", how)
         return result
 
@@ -109,7 +115,10 @@ class Session:
         storage = choose_storage(settings["dataset"]["storage"], self.data.train.pixels, free)
         train, test = (Storage(part.pixels, self.device, storage) for part in (self.data.train, self.data.test))
         state = checkpoint.load(folder.path, self.device)
-        self.bitwise = state is None or (state["device"], state["threads"]) == (self.device.type, torch.get_num_threads())
+        self.bitwise = state is None or (state["device"], state["threads"]) == (
+            self.device.type,
+            torch.get_num_threads(),
+        )
         if state is not None and state["precision"] != precision:
             precision = state["precision"]
             log.warning("going on in %s, as the run began", precision)
@@ -179,7 +188,11 @@ class Session:
         if left > 0.05:
             log.warning("model.bn_momentum is too small for %d steps: %.0f %% of the initial batch-norm statistics would be left; use model.bn_momentum=0.01 or more", settings["steps"], 100 * left)  # fmt: skip
         if self.trainer.step:
-            log.info("going on after step %d%s", self.trainer.step, "" if self.bitwise else " on another device or number of threads")
+            log.info(
+                "going on after step %d%s",
+                self.trainer.step,
+                "" if self.bitwise else " on another device or number of threads",
+            )
 
     def fit(self) -> dict:
         """Train; returns the measured part of result.json."""
@@ -202,7 +215,12 @@ class Session:
             for logger in self.trainer.loggers:
                 logger.finish("failed", {})
             raise
-        return {"status": status, "bitwise": self.bitwise, **report.finished(self.trainer, self.device), **report.environment(self.device)}
+        return {
+            "status": status,
+            "bitwise": self.bitwise,
+            **report.finished(self.trainer, self.device),
+            **report.environment(self.device),
+        }
 
     def close(self, result: dict) -> None:
         """Draw the pictures of a finished run and close the loggers."""
@@ -271,11 +289,12 @@ def draw(session: Session) -> dict[str, Path]:
     captions = [data.classes[target] for target in data.train.targets[shown]]
     few = np.array(data.train.pixels[shown[:8]])
     pixels = torch.from_numpy(few).to(session.device)
-    views = {view: session.augment(pixels, view, trainer.generator).float().cpu().numpy() for view in session.augment.views}
+    views = {
+        view: session.augment(pixels, view, trainer.generator).float().cpu().numpy() for view in session.augment.views
+    }
     return {
         "curves": plots.learning_curves(trainer.history, folder / "curves.png", title),
         "confusion": plots.confusion_matrix(predictions, data.test.targets, data.classes, folder / "confusion.png", f"{title}: {name}"),
         "labeled": plots.image_sheet(np.array(data.train.pixels[shown]), captions, folder / "labeled.png", f"labeled images of {data.name}", 10),
         "views": plots.view_sheet(few, views, folder / "views.png", "augmented views"),
     }  # fmt: skip
-

@@ -1,6 +1,7 @@
 """The pictures of a run, each one PNG: learning curves, confusion matrix, sheets of images and of their views."""
 
 import re
+from itertools import cycle
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -12,7 +13,7 @@ if TYPE_CHECKING:
 
 # Okabe and Ito's colours, distinct to colour-blind readers.
 _MODELS = {"student": "#0072B2", "teacher": "#D55E00", "average": "#D55E00"}
-_OTHERS = ["#009E73", "#CC79A7", "#000000", "#56B4E9", "#E69F00"]
+_OTHERS = ["#000000", "#009E73", "#CC79A7", "#56B4E9", "#E69F00"]
 _PARTS = {"test": "-", "validation": "--"}
 _NUMBERED = 12
 """Up to so many classes a confusion matrix has its numbers written in."""
@@ -34,7 +35,9 @@ def learning_curves(history: list[dict], path: Path, title: str) -> Path:
     shown = {label: panel for label, panel in panels.items() if panel[0]} or panels
     figure = _figure(5 * len(shown), 4.2, title)
     figure.get_layout_engine().set(wspace=0.06)
-    for axes, (label, (series, draw)) in zip(figure.subplots(1, len(shown), squeeze=False)[0], shown.items()):
+    for axes, (label, (series, draw)) in zip(
+        figure.subplots(1, len(shown), squeeze=False)[0], shown.items(), strict=True
+    ):
         draw(axes, series)
         axes.set(xlabel="training step", ylabel=label)
         axes.xaxis.set_major_locator(MaxNLocator(5, integer=True))
@@ -62,7 +65,9 @@ def confusion_matrix(predictions: np.ndarray, targets: np.ndarray, classes: list
     axes.set_yticks(range(n), classes, fontsize=size)
     axes.set(xlabel="predicted class", ylabel="true class")
     ticks = [0, 1, 5, 10, 25, 50, 100]
-    bar = figure.colorbar(image, ax=axes, label="share of the true class (%)", ticks=ticks, shrink=0.6, aspect=25, pad=0.02)
+    bar = figure.colorbar(
+        image, ax=axes, label="share of the true class (%)", ticks=ticks, shrink=0.6, aspect=25, pad=0.02
+    )
     bar.outline.set_visible(False)
     if n <= _NUMBERED:
         for row, column in np.argwhere(percent > 0):
@@ -80,14 +85,14 @@ def image_sheet(images: np.ndarray, captions: list[str], path: Path, title: str,
     cells = figure.subplots(rows, columns, squeeze=False).ravel()
     for axes in cells:
         axes.axis("off")
-    for axes, image, caption in zip(cells, images, captions):
+    for axes, image, caption in zip(cells, images, captions, strict=False):
         _show(axes, image)
         axes.text(0.5, -0.04, caption, transform=axes.transAxes, ha="center", va="top", fontsize=8)
     return _save(figure, path)
 
 
 def view_sheet(originals: np.ndarray, views: dict[str, np.ndarray], path: Path, title: str) -> Path:
-    """A row per image: the original and each view of it. originals: uint8 [N, C, H, W]; views: normalised floats, alike."""
+    """A row per image: the original and each view of it. originals: uint8 [N, C, H, W]; views: normalised floats."""
     sheets = {"original": originals} | {name: _rescaled(view) for name, view in views.items()}
     rows, columns = max(1, len(originals)), len(sheets)
     figure = _figure(max(1.5 * columns, 4), 1.5 * rows * _aspect(originals) + 0.8, title)
@@ -115,11 +120,11 @@ def _series(history: list[dict], pattern: str, scale: float) -> Series:
 
 def _draw_models(axes: "Axes", series: Series) -> None:
     """A line per network and part of the data, with its last value in the legend."""
-    spare, colours = iter(_OTHERS), dict(_MODELS)
+    spare, colours = cycle(_OTHERS), dict(_MODELS)
     for name, (steps, values) in series.items():
         part, model = name.split("/")[0], name.split("/", 1)[1].rsplit("/", 1)[0]
         if model not in colours:
-            colours[model] = next(spare, "#999999")
+            colours[model] = next(spare)
         label = f"{model}, {part} (last: {values[-1]:.1f} %)"
         axes.plot(steps, values, _PARTS[part], color=colours[model], marker=_marker(steps), markersize=3, label=label)
     axes.set_ylim(0, 1.08 * max((max(values) for _, values in series.values()), default=0) or 1)
@@ -127,7 +132,7 @@ def _draw_models(axes: "Axes", series: Series) -> None:
 
 def _draw_losses(axes: "Axes", series: Series) -> None:
     """A line per loss on a logarithmic scale; what is zero, as a consistency of weight 0, has no place on it."""
-    for (name, (steps, values)), colour in zip(series.items(), [_OTHERS[2], *_OTHERS[:2], *_OTHERS[3:]] * len(series)):
+    for (name, (steps, values)), colour in zip(series.items(), cycle(_OTHERS), strict=False):
         above = [(step, value) for step, value in zip(steps, values, strict=True) if value > 0]
         label = name.removeprefix("train/").replace("_", " ")
         x, y = zip(*above, strict=True) if above else ((), ())
@@ -154,7 +159,9 @@ def _show(axes: "Axes", image: np.ndarray) -> None:
     """One image [C, H, W], its pixels as they are."""
     pixels = np.asarray(image) / 255 if image.dtype == np.uint8 else np.clip(image, 0, 1)
     pixels = np.moveaxis(pixels, 0, -1)
-    axes.imshow(pixels[..., 0] if pixels.shape[-1] == 1 else pixels, cmap="gray", vmin=0, vmax=1, interpolation="nearest")
+    axes.imshow(
+        pixels[..., 0] if pixels.shape[-1] == 1 else pixels, cmap="gray", vmin=0, vmax=1, interpolation="nearest"
+    )
 
 
 def _figure(width: float, height: float, title: str) -> "Figure":

@@ -64,7 +64,9 @@ def commit() -> str | None:
 
     def git(*arguments: str) -> str:
         folder = Path(__file__).parent
-        return subprocess.run(["git", *arguments], cwd=folder, capture_output=True, text=True, check=True).stdout.strip()
+        return subprocess.run(
+            ["git", *arguments], cwd=folder, capture_output=True, text=True, check=True
+        ).stdout.strip()
 
     try:
         return git("rev-parse", "--short=12", "HEAD") + ("+" if git("status", "--porcelain", "--", ".") else "")
@@ -93,7 +95,9 @@ def text(result: dict, folder: Path) -> str:
         for name, found in models.items():
             median = found["error_median_last_20"]
             also = f", median of the last 20 evaluations {100 * median:.2f} %" if median is not None else ""
-            lines.append(f"{part} error of the {name}: {100 * found['error_last']:.2f} %{also} (ECE {found['ece']:.3f})")
+            lines.append(
+                f"{part} error of the {name}: {100 * found['error_last']:.2f} %{also} (ECE {found['ece']:.3f})"
+            )
     lines.append(f"run folder: {folder}")
     curves = folder / "plots" / "curves.png"
     return "\n".join([*lines, f"curves: {curves}"] if curves.exists() else lines)

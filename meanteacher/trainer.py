@@ -131,7 +131,9 @@ class Trainer:
         self.sums, self.summed = {}, 0
         self.tick()
         if not all(map(math.isfinite, means)):
-            raise UserError(f"the loss is not finite by step {self.step} ({metrics}); lower optimizer.lr or use trainer.precision=fp32")
+            raise UserError(
+                f"the loss is not finite by step {self.step} ({metrics}); lower optimizer.lr or use trainer.precision=fp32"
+            )
         return metrics
 
     def tick(self) -> None:

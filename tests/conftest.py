@@ -19,7 +19,14 @@ import run  # noqa: E402
 from meanteacher.data import Dataset, Images  # noqa: E402
 
 CONF = ROOT / "conf"
-TINY = ["experiment=quickstart", "steps=6", "eval_every=3", "trainer.labeled_batch=8", "trainer.unlabeled_batch=8", "logger=jsonl"]
+TINY = [
+    "experiment=quickstart",
+    "steps=6",
+    "eval_every=3",
+    "trainer.labeled_batch=8",
+    "trainer.unlabeled_batch=8",
+    "logger=jsonl",
+]
 
 
 def settings(*overrides: str) -> dict:
@@ -51,7 +58,11 @@ def blobs() -> Dataset:
 
     def part(n: int) -> Images:
         targets = np.arange(n) % 4
-        pixels = rng.integers(0, 120, (n, 3, 8, 8)) + 40 * targets[:, None, None, None] // np.array([1, 2, 3])[:, None, None]
-        return Images(pixels=pixels.clip(0, 255).astype(np.uint8), targets=targets, names=[f"{i}.png" for i in range(n)])
+        pixels = (
+            rng.integers(0, 120, (n, 3, 8, 8)) + 40 * targets[:, None, None, None] // np.array([1, 2, 3])[:, None, None]
+        )
+        return Images(
+            pixels=pixels.clip(0, 255).astype(np.uint8), targets=targets, names=[f"{i}.png" for i in range(n)]
+        )
 
     return Dataset(name="blobs", classes=["a", "b", "c", "d"], train=part(200), test=part(50))

@@ -166,7 +166,7 @@ class TestEveryOperation:
         assert result.shape == images.shape and result.dtype == torch.float32
         assert torch.equal(images, before)
         if not operation.after_normalization:
-            assert 0 <= result.min() and result.max() <= 1
+            assert result.min() >= 0 and result.max() <= 1
 
     def test_is_determined_by_the_generator_alone(self, operation, shape):
         images = random_images(shape)

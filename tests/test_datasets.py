@@ -1,6 +1,8 @@
 """The named datasets and the cache: what is stored, in which order, and what a user reads when it cannot be had."""
 
 import errno
+import gzip
+import json
 import os
 import socket
 import subprocess
@@ -202,7 +204,37 @@ def test_damaged_unpacked_files_are_named(monkeypatch, tmp_path):
     with pytest.raises(UserError) as error:
         fashion_mnist(data_dir=str(tmp_path))
     text = one_line(error)
-    assert "damaged" in text and str(raw) in text and "train-images-idx3-ubyte," in text
+    assert "damaged" in text and str(raw) in text and "train-images-idx3-ubyte or " in text
+
+
+def place_fashion_mnist(raw):
+    """Made-up files in idx format, packed by this machine's gzip, whose bytes torchvision does not know."""
+    raw.mkdir(parents=True)
+    for part, count in (("train", 4), ("t10k", 2)):
+        size = count.to_bytes(4)
+        images = bytes([0, 0, 8, 3]) + size + (28).to_bytes(4) * 2 + pixels(count, 28, 28).tobytes()
+        (raw / f"{part}-images-idx3-ubyte.gz").write_bytes(gzip.compress(images))
+        (raw / f"{part}-labels-idx1-ubyte.gz").write_bytes(gzip.compress(bytes([0, 0, 8, 1]) + size + bytes(count)))
+
+
+def test_placed_fashion_mnist_is_accepted_however_it_was_packed(tmp_path):
+    place_fashion_mnist(tmp_path / "FashionMNIST" / "raw")
+    dataset = fashion_mnist(data_dir=str(tmp_path))
+    np.testing.assert_array_equal(dataset.train.pixels[:, 0], pixels(4, 28, 28))
+    assert dataset.test.targets.tolist() == [0, 0] and dataset.classes[0] == "T-shirt/top"
+
+
+def test_the_damaged_one_of_several_archives_is_named(monkeypatch, tmp_path):
+    def unreachable(*arguments, **keywords):
+        raise URLError("unreachable")
+
+    monkeypatch.setattr("urllib.request.urlopen", unreachable)
+    raw = tmp_path / "FashionMNIST" / "raw"
+    place_fashion_mnist(raw)
+    os.truncate(raw / "t10k-images-idx3-ubyte.gz", 500)
+    with pytest.raises(UserError) as error:
+        fashion_mnist(data_dir=str(tmp_path))
+    assert f": t10k-images-idx3-ubyte.gz in {raw} is damaged" in one_line(error)
 
 
 def test_torchvisions_noise_is_dropped_off_a_terminal(monkeypatch, tmp_path, capfd):
@@ -300,6 +332,13 @@ def test_cache_of_parts_that_do_not_belong_together_is_rebuilt(tmp_path):
     os.replace(tmp_path / "cache" / "k" / "test.npy", tmp_path / "cache" / "k" / "train.npy")
     np.save(tmp_path / "cache" / "k" / "test.npy", np.zeros((2, 1, 2, 2), dtype=np.uint8))
     assert cached(directory=tmp_path, key="k", decode=small).train.pixels.shape == (4, 1, 2, 2)
+    index = tmp_path / "cache" / "k" / "index.json"
+    stored = json.loads(index.read_text())
+    stored["names"]["train"].pop()
+    index.write_text(json.dumps(stored))
+    assert len(cached(directory=tmp_path, key="k", decode=small).train.names) == 4
+    index.write_text(json.dumps({**stored, "format": 0}))
+    assert len(cached(directory=tmp_path, key="k", decode=small).train.names) == 4
 
 
 def test_failed_decoding_leaves_no_cache_and_a_killed_one_is_cleared(tmp_path):

@@ -14,7 +14,9 @@ CPU = torch.device("cpu")
 def loader(blobs, mode="device", unlabeled_batch=16, seed=0, pixels=None, label=10, shared=True):
     split = splits.draw(blobs, label=label, split_seed=0, validation=0, labeled_in_unlabeled=shared)
     storage = Storage(blobs.train.pixels if pixels is None else pixels, CPU, mode)
-    return Loader(train=blobs.train, split=split, labeled_batch=8, unlabeled_batch=unlabeled_batch, seed=seed, storage=storage)
+    return Loader(
+        train=blobs.train, split=split, labeled_batch=8, unlabeled_batch=unlabeled_batch, seed=seed, storage=storage
+    )
 
 
 @pytest.mark.parametrize(("pool", "batch"), [(20, 64), (50, 8), (7, 7), (1, 3)])

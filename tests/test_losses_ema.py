@@ -24,7 +24,9 @@ def tensor(x):
 def test_losses_equal_their_closed_forms():
     target = np.array([0, 1, 2, 3, 0, 1])
     p, q = softmax(A), softmax(B)
-    assert cross_entropy(tensor(A), torch.tensor(target)).numpy() == pytest.approx(-np.log(p[np.arange(6), target]), rel=1e-5)
+    assert cross_entropy(tensor(A), torch.tensor(target)).numpy() == pytest.approx(
+        -np.log(p[np.arange(6), target]), rel=1e-5
+    )
     assert softmax_mse(tensor(A), tensor(B)).numpy() == pytest.approx(((p - q) ** 2).mean(1), rel=1e-4)
     assert softmax_kl(tensor(A), tensor(B)).numpy() == pytest.approx((q * np.log(q / p)).sum(1), rel=1e-4)
 

@@ -7,7 +7,14 @@ from meanteacher import batchnorm
 from meanteacher.errors import UserError
 from meanteacher.models.wide_resnet import WideResNet
 
-OPTIONS = {"dropout": 0.0, "activation": "leaky_relu", "slope": 0.1, "bn_momentum": 0.001, "bn_epsilon": 0.001, "bn_shift": 0.0}
+OPTIONS = {
+    "dropout": 0.0,
+    "activation": "leaky_relu",
+    "slope": 0.1,
+    "bn_momentum": 0.001,
+    "bn_epsilon": 0.001,
+    "bn_shift": 0.0,
+}
 
 
 def build(depth=10, width=1, channels=3, **options):

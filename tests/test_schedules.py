@@ -26,7 +26,9 @@ def test_start_middle_and_end(schedule, start, middle, end):
     assert [schedule(s).item() for s in (0, 50, 100)] == pytest.approx([start, middle, end], abs=1e-6)
 
 
-@pytest.mark.parametrize(("shape", "at_zero", "at_half"), [("linear", 0, 0.5), ("sigmoid", math.exp(-5), math.exp(-1.25))])
+@pytest.mark.parametrize(
+    ("shape", "at_zero", "at_half"), [("linear", 0, 0.5), ("sigmoid", math.exp(-5), math.exp(-1.25))]
+)
 def test_warm_up_multiplies_what_follows(shape, at_zero, at_half):
     warm = Cosine(steps=100, warmup=0.4, warmup_shape=shape)
     plain = Cosine(**BASE)

@@ -95,7 +95,9 @@ def test_a_split_for_other_data_is_refused(tmp_path):
             splits.read(path, other, labeled_in_unlabeled=True)
 
 
-@pytest.mark.parametrize("text", ["{", "{}", '{"labeled": 3}', "no such image c0", "", "train/0/0.png c1", "0.png c0\n0.png c0"])
+@pytest.mark.parametrize(
+    "text", ["{", "{}", '{"labeled": 3}', "no such image c0", "", "train/0/0.png c1", "0.png c0\n0.png c0"]
+)
 def test_files_that_are_no_split_are_refused_in_one_line(tmp_path, text):
     path = tmp_path / "split.txt"
     path.write_text(text)

@@ -215,6 +215,7 @@ def _obtained(*, source: _Source, directory: Path, arguments: dict[str, Any]) ->
     import torchvision.datasets
 
     failures = (OSError, RuntimeError, ValueError, TypeError, LookupError, EOFError, AssertionError)
+    _unpack(folder=directory / source.folder, archives=source.archives)
     try:
         with _bounded(), _quiet():
             return getattr(torchvision.datasets, source.builder)(str(directory), download=True, **arguments)
@@ -222,23 +223,37 @@ def _obtained(*, source: _Source, directory: Path, arguments: dict[str, Any]) ->
         raise UserError(_advice(source=source, folder=directory / source.folder, error=error)) from error
 
 
+def _unpack(*, folder: Path, archives: list[str]) -> None:
+    """Unpacks .gz files that lie beside no unpacked one: torchvision refuses a .gz that was packed by another hand.
+
+    A damaged one is left to torchvision, which downloads it anew. Call it with the cache's lock held.
+    """
+    import gzip
+    import zlib
+
+    for archive in archives:
+        plain = folder / archive.removesuffix(".gz")
+        if archive.endswith(".gz") and ".tar" not in archive and not plain.exists():
+            with contextlib.suppress(OSError, EOFError, zlib.error):
+                partial = plain.with_name(f".{plain.name}.partial")
+                partial.write_bytes(gzip.decompress((folder / archive).read_bytes()))
+                partial.replace(plain)
+
+
 def _advice(*, source: _Source, folder: Path, error: Exception) -> str:
     """One line for a dataset that could not be had: its archives are missing, or lie there damaged."""
-    found = {
-        name: [path for path in (folder / name, folder / name.removesuffix(".gz")) if path.is_file()]
-        for name in source.archives
-    }
-    missing = [name for name, paths in found.items() if not paths]
     otherwise = "dataset=digits and dataset=image_folder need no download"
+    plain = [name.removesuffix(".gz") for name in source.archives]
+    packed_only = [name for name, other in zip(source.archives, plain, strict=True) if not (folder / other).is_file()]
+    missing = [name for name in packed_only if not (folder / name).is_file()]
     if missing:
         return (
             f"{source.name} could not be downloaded ({reason(error)}): "
             f"put {', '.join(missing)} into {folder} and run again; {otherwise}"
         )
-    damaged = ", ".join(dict.fromkeys(path.name for paths in found.values() for path in paths))
     return (
-        f"{source.name} could not be read, {damaged} in {folder} is damaged or incomplete ({reason(error)}): "
-        f"delete it to download it again or put a complete copy there; {otherwise}"
+        f"{source.name} could not be read: {' or '.join(packed_only or plain)} in {folder} is damaged or incomplete "
+        f"({reason(error)}): delete it to download it again or put a complete copy there; {otherwise}"
     )
 
 

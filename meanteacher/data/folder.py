@@ -126,9 +126,7 @@ def _listed(*, root: str, directory: Path) -> _Listing:
     if has_unlabeled and not unlabeled:
         listing.notes.append("unlabeled/ holds no images")
     if left_out:
-        listing.notes.append(
-            f"files left out: {len(left_out)} (hidden, without an image suffix, or in no class folder)"
-        )
+        listing.notes.append(f"files left out: {len(left_out)} (hidden, no image suffix, or in no class folder)")
     return listing
 
 

@@ -81,7 +81,9 @@ class Loader:
         self, *, train: Images, split: Split, labeled_batch: int, unlabeled_batch: int, seed: int, storage: Storage
     ):
         if unlabeled_batch and not len(split.unlabeled):
-            raise UserError("no unlabeled images are left; use dataset.labeled_in_unlabeled=true, fewer labels or method=supervised")
+            raise UserError(
+                "no unlabeled images are left; use dataset.labeled_in_unlabeled=true, fewer labels or method=supervised"
+            )
         self.storage = storage
         self.labeled = Stream(split.labeled, labeled_batch, seed, LABELED)
         self.unlabeled = Stream(split.unlabeled, unlabeled_batch, seed, UNLABELED) if unlabeled_batch else None

@@ -44,9 +44,7 @@ def proportional(sizes: np.ndarray, total: int) -> np.ndarray:
     return counts
 
 
-def draw(
-    data: Dataset, *, label: int | str, split_seed: int, validation: int, labeled_in_unlabeled: bool
-) -> Split:
+def draw(data: Dataset, *, label: int | str, split_seed: int, validation: int, labeled_in_unlabeled: bool) -> Split:
     """A class-balanced split of the training part.
 
     The first `label` images of a ranking are labeled, so smaller sets are inside larger ones for one seed. Validation is
@@ -67,13 +65,17 @@ def draw(
         check_count(data.name, label, classes, available, validation)
         labeled = np.sort(ranking(by_class, split_seed)[:label])
         if len(np.intersect1d(labeled, held_out)):
-            raise UserError(f"label={label} with validation={validation}: a class of {data.name} is too small; lower one")
+            raise UserError(
+                f"label={label} with validation={validation}: a class of {data.name} is too small; lower one"
+            )
     return finish(data.train, labeled, held_out, labeled_in_unlabeled, classes)
 
 
 def check_count(name: str, label: int, classes: int, available: int, validation: int) -> None:
     if label < classes:
-        raise UserError(f"label={label}: {name} has {classes} classes and needs at least one label each; use {classes} or more")
+        raise UserError(
+            f"label={label}: {name} has {classes} classes and needs at least one label each; use {classes} or more"
+        )
     if label > available - validation:
         most = f"{available} images with labels" + (f", {validation} of them held out" if validation else "")
         raise UserError(f"label={label}: {name} has {most}; use at most {available - validation}, or label=all")
@@ -114,7 +116,9 @@ def read(path: Path, data: Dataset, *, labeled_in_unlabeled: bool) -> Split:
     try:
         text = path.read_text()
     except (OSError, UnicodeDecodeError) as error:
-        raise UserError(f"split={path}: cannot be read ({error.__class__.__name__}); give a split.json or a text list") from None
+        raise UserError(
+            f"split={path}: cannot be read ({error.__class__.__name__}); give a split.json or a text list"
+        ) from None
     if text.lstrip().startswith("{"):
         labeled, held_out = from_json(path, text, data)
     else:
@@ -130,11 +134,18 @@ def from_json(path: Path, text: str, data: Dataset) -> tuple[np.ndarray, np.ndar
         expected = list(zip(content["labeled_names"], content["labeled_classes"], strict=True))
         images, made_for = content["images"], content["dataset"]
     except (ValueError, KeyError, TypeError) as error:
-        raise UserError(f"split={path}: not a split file of this program ({error!r}); give a split.json it wrote") from None
+        raise UserError(
+            f"split={path}: not a split file of this program ({error!r}); give a split.json it wrote"
+        ) from None
     wrong = UserError(f"split={path}: made for {made_for} with {images} images, which this {data.name} does not match")
     count = len(data.train.targets)
     positions = np.concatenate([labeled, held_out])
-    if images != count or not len(labeled) or len(labeled) != len(expected) or len(np.unique(positions)) != len(positions):
+    if (
+        images != count
+        or not len(labeled)
+        or len(labeled) != len(expected)
+        or len(np.unique(positions)) != len(positions)
+    ):
         raise wrong
     if positions.min() < 0 or positions.max() >= count or data.train.targets[positions].min() < 0:
         raise wrong

@@ -3,6 +3,7 @@
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from meanteacher.errors import UserError
 from meanteacher.loggers import RunInfo
 
 if TYPE_CHECKING:
@@ -16,8 +17,11 @@ class TensorBoard:
     _step: int
 
     def start(self, run: RunInfo) -> None:
-        """Open the writer; TensorBoard purges what an earlier attempt logged after `run.start_step`, all where it is 0."""
-        from torch.utils.tensorboard import SummaryWriter
+        """Go on; TensorBoard purges what an earlier attempt logged after `run.start_step`: all, where it is 0."""
+        try:
+            from torch.utils.tensorboard import SummaryWriter
+        except ModuleNotFoundError as error:
+            raise UserError(f"logger tensorboard: {error}; install it with `pip install tensorboard`") from error
 
         self._step = run.start_step
         purge_from = run.start_step + 1 if run.start_step else 0

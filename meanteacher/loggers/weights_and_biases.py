@@ -1,4 +1,4 @@
-"""Weights & Biases: online with an account and a network, else offline; a run never waits for either."""
+"""Weights & Biases: online with an account and a network, else offline; a run never fails for want of either."""
 
 import logging
 import os
@@ -64,7 +64,9 @@ class Wandb:
         try:
             self._run.finish(exit_code=0 if status == "finished" else 1)
         except TimeoutError:
-            _log.warning("wandb has not taken all of the run: `wandb sync --include-online %s` uploads the rest", folder)
+            _log.warning(
+                "wandb has not taken all of the run: `wandb sync --include-online %s` uploads the rest", folder
+            )
 
     def _try_online(self, run: RunInfo) -> str | None:
         """Open the run online; where that fails, why."""
@@ -77,7 +79,7 @@ class Wandb:
             self._run = self._open(run, "online")
         except (wandb.errors.CommError, TimeoutError) as error:
             wandb.teardown()  # else wandb's service goes on holding the id
-            return str(error).splitlines()[0]
+            return (str(error) or type(error).__name__).splitlines()[0]
         return None
 
     def _open(self, run: RunInfo, mode: str) -> "wandb.Run":
@@ -111,7 +113,7 @@ class Wandb:
 
 
 def _quieten(mode: str) -> None:
-    """Nothing of wandb's on the console; it takes that only with a process's first settings, and again after a teardown."""
+    """Keep wandb off the console. It takes that only with a process's first settings, and those after a teardown."""
     import wandb
 
     wandb.setup(settings=wandb.Settings(silent=True, mode=mode))
