@@ -74,7 +74,7 @@ def commit() -> str | None:
         return None
 
 
-def finished(trainer, device: torch.device) -> dict:
+def measured(trainer, device: torch.device) -> dict:
     """What a run has measured by now, for result.json."""
     models = list(trainer.models())
     parts = {part: scores(trainer.history, part, models) for part in trainer.evaluator.parts}
@@ -83,7 +83,7 @@ def finished(trainer, device: torch.device) -> dict:
         "validation": parts.get("validation"),
         "steps": trainer.step,
         "images_per_second": trainer.images_per_second(),
-        "training_seconds": trainer.seconds,
+        "training_seconds": trainer.stopwatch.seconds,
         "peak_memory_bytes": devices.peak_memory(device),
     }
 

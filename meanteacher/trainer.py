@@ -2,9 +2,7 @@
 
 import logging
 import math
-import signal
 import time
-from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -19,7 +17,9 @@ from meanteacher.device import autocast
 from meanteacher.ema import EMA
 from meanteacher.errors import UserError
 from meanteacher.evaluator import Evaluator
+from meanteacher.interrupts import stop_signals
 from meanteacher.loggers import Logger
+from meanteacher.meter import Meter, Stopwatch, duration
 from meanteacher.methods.base import Method
 from meanteacher.optim import LearningRate
 
@@ -65,16 +65,18 @@ class Trainer:
         self.checkpoint_seconds, self.folder = checkpoint_minutes * 60, folder
         self.seed, self.device, self.precision = seed, device, precision
         self.generator = torch.Generator(device)
-        self.step, self.history, self.seconds, self.sums, self.summed = 0, [], 0.0, {}, 0
+        self.step, self.history = 0, []
+        self.meter, self.stopwatch = Meter(), Stopwatch(device)
         if state is not None:
-            self.load(state)
+            self.load_state_dict(state)
         self.start_step = self.step
         self.learning_rate = LearningRate(optimizer, lr, schedule, device)
 
     def fit(self) -> str:
         """Train to the end or to a signal; evaluates, logs and saves on the way. Returns `finished` or `interrupted`."""
         self.method.train()
-        saved = self.clock = time.perf_counter()
+        saved = time.perf_counter()
+        self.stopwatch.start()
         with stop_signals() as stop:
             while self.step < self.steps and not stop:
                 self.train_step(self.step)
@@ -89,6 +91,7 @@ class Trainer:
                 if self.folder and (last or stop or time.perf_counter() - saved > self.checkpoint_seconds):
                     checkpoint.save(self.folder, self.state_dict())
                     saved = time.perf_counter()
+        self.stopwatch.stop()
         return "finished" if self.step == self.steps else "interrupted"
 
     def train_step(self, step: int) -> None:
@@ -106,9 +109,7 @@ class Trainer:
         self.method.after_step(now)
         if self.average:
             self.average.update(self.method.student, now)
-        for name, value in {"loss": output.loss.detach(), **output.metrics}.items():
-            self.sums[name] = self.sums.get(name, 0) + value.float()
-        self.summed += 1
+        self.meter.add({"loss": output.loss, **output.metrics})
 
     def batch(self, step: int) -> tuple[Labeled, Unlabeled]:
         """The views of step `step` that the method asks for."""
@@ -125,26 +126,16 @@ class Trainer:
         return tuple(self.augment(raw.pixels, name, self.generator) for name in names)
 
     def means(self) -> dict[str, float]:
-        """Means of the metrics since they were last asked for, in one copy from the device."""
-        means = (torch.stack(list(self.sums.values())) / self.summed).tolist()
-        metrics = {f"train/{name}": mean for name, mean in zip(self.sums, means, strict=True)}
-        self.sums, self.summed = {}, 0
-        self.tick()
-        if not all(map(math.isfinite, means)):
-            raise UserError(
-                f"the loss is not finite by step {self.step} ({metrics}); lower optimizer.lr or use trainer.precision=fp32"
-            )
-        return metrics
-
-    def tick(self) -> None:
-        """Bring `seconds`, the time spent training, up to date."""
-        if self.device.type == "cuda":
-            torch.cuda.synchronize(self.device)
-        now = time.perf_counter()
-        self.seconds, self.clock = self.seconds + now - self.clock, now
+        """Means of the metrics since they were last asked for. Raises UserError where one is not finite."""
+        means = self.meter.means()
+        if not all(map(math.isfinite, means.values())):
+            advice = "lower optimizer.lr or use trainer.precision=fp32"
+            raise UserError(f"the loss is not finite by step {self.step} ({means}); {advice}")
+        return {f"train/{name}": mean for name, mean in means.items()}
 
     def images_per_second(self) -> float:
-        return self.step * self.loader.images_per_step() / max(self.seconds, 1e-9)
+        """The student's images per second of training, evaluations left out."""
+        return self.step * self.loader.images_per_step() / max(self.stopwatch.read(), 1e-9)
 
     def record(self, metrics: dict[str, float]) -> None:
         """Add to the history and tell the loggers."""
@@ -154,17 +145,16 @@ class Trainer:
 
     def announce(self) -> None:
         """Say how long the run will take, from the speed so far; an evaluation image costs a third of a training image."""
-        self.tick()
-        speed = self.images_per_second()
-        training = (self.steps - self.step) * self.loader.images_per_step()
-        testing = (self.steps - self.step) // self.eval_every * self.evaluator.images() * len(self.models()) / 3
-        hours = (training + testing) / speed / 3600
-        log.info("%.0f images/s, about %s to go", speed, f"{hours:.1f} h" if hours >= 1 else f"{hours * 60:.0f} min")
+        speed, left = self.images_per_second(), self.steps - self.step
+        testing = left // self.eval_every * self.evaluator.images() * len(self.models()) / 3
+        hours = (left * self.loader.images_per_step() + testing) / speed / 3600
+        log.info("speed   %.0f images/s, about %s to go", speed, duration(hours))
         if hours > LONG_HOURS:
+            fewer = max(1, int(self.steps * LONG_HOURS / hours))
             log.warning(
-                "this run takes about %.1f hours here; for an answer within %d use steps=%d, a smaller model=wrn_10_1, "
-                "experiment=quickstart, or a machine with a GPU. Ctrl-C saves; the same command goes on.",
-                hours, LONG_HOURS, max(1, round(self.steps * LONG_HOURS / hours, -2)),
+                "this run takes about %.0f hours here; steps=%d would take %d, model=wrn_10_1 is the smallest network, "
+                "experiment=quickstart takes a minute, a GPU is faster. Ctrl-C saves; the same command goes on.",
+                hours, fewer, LONG_HOURS,
             )  # fmt: skip
 
     def models(self) -> dict[str, torch.nn.Module]:
@@ -172,31 +162,29 @@ class Trainer:
         return self.method.eval_models() | ({"average": self.average.model} if self.average else {})
 
     def evaluate(self) -> dict[str, float]:
-        self.tick()
+        self.stopwatch.stop()
         found = self.evaluator(self.models())
-        self.clock = time.perf_counter()
+        self.stopwatch.start()
         return found
 
     def state_dict(self) -> dict:
         """Tensors and builtins: all that the next step depends on, and the history so far."""
-        self.tick()
         return {
             "step": self.step,
             "method": self.method.state_dict(),
             "average": self.average.state_dict() if self.average else None,
             "optimizer": self.optimizer.state_dict(),
             "history": self.history,
-            "seconds": self.seconds,
-            "sums": self.sums,
-            "summed": self.summed,
+            "meter": self.meter.state_dict(),
+            "seconds": self.stopwatch.read(),
             "device": self.device.type,
             "precision": self.precision,
             "threads": torch.get_num_threads(),
         }
 
-    def load(self, state: dict) -> None:
-        self.step, self.history, self.seconds = state["step"], state["history"], state["seconds"]
-        self.sums, self.summed = state["sums"], state["summed"]
+    def load_state_dict(self, state: dict) -> None:
+        self.step, self.history, self.stopwatch.seconds = state["step"], state["history"], state["seconds"]
+        self.meter.load_state_dict(state["meter"])
         self.method.load_state_dict(state["method"])
         self.optimizer.load_state_dict(state["optimizer"])
         if self.average:
@@ -206,25 +194,3 @@ class Trainer:
 def derive(seed: int, key: int, step: int) -> int:
     """A 63-bit seed for one purpose and step, independent of all others."""
     return int(np.random.SeedSequence([seed, key, step]).generate_state(1, np.uint64)[0] >> 1)
-
-
-@contextmanager
-def stop_signals():
-    """A list that SIGINT or SIGTERM makes true; a second Ctrl-C interrupts at once. Does nothing outside the main thread."""
-    stop: list[int] = []
-
-    def handle(number: int, frame) -> None:
-        if stop:
-            raise KeyboardInterrupt
-        stop.append(number)
-        log.warning("stopping after this step; once more stops at once")
-
-    try:
-        old = {number: signal.signal(number, handle) for number in (signal.SIGINT, signal.SIGTERM)}
-    except ValueError:
-        old = {}
-    try:
-        yield stop
-    finally:
-        for number, handler in old.items():
-            signal.signal(number, handler)

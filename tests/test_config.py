@@ -9,8 +9,8 @@ from conftest import CONF, ROOT, options, settings
 from hydra.errors import HydraException
 
 from meanteacher import config
+from meanteacher.build import build
 from meanteacher.errors import UserError
-from meanteacher.experiment import build
 
 GROUPS = sorted(path.name for path in CONF.iterdir() if path.is_dir() and path.name != "tuned")
 EVERY = [(group, option) for group in GROUPS for option in options(group)]

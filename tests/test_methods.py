@@ -9,8 +9,8 @@ from conftest import options, settings
 from torch import nn
 
 from meanteacher.batch import Labeled, Unlabeled
+from meanteacher.build import build, build_method
 from meanteacher.errors import UserError
-from meanteacher.experiment import build, build_method
 from meanteacher.methods.mean_teacher import MeanTeacher
 from meanteacher.schedules import Constant
 

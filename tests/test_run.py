@@ -213,7 +213,6 @@ def test_ctrl_c_saves_and_says_how_to_go_on(tmp_path):
         (["dataset=image_folder", "dataset.root=empty"], "empty"),
         (["split=nowhere.json"], "split=nowhere.json: cannot be read"),
         (["output=file/below", "experiment=quickstart"], "file"),
-        (["experiment=quickstart", "hydra.sweeper=3"], "hydra"),
     ],
 )
 def test_bad_input_fails_fast_in_one_line(arguments, words, tmp_path):
