@@ -27,9 +27,10 @@ def plain(root: DictConfig) -> dict:
 
 def run_folder(*, _root_: DictConfig) -> str:
     """Where a run lies below `output`: named by what determines its result. Also the first place that sees bad values."""
-    settings = plain(_root_)
+    settings, chosen = plain(_root_), _root_.hydra.runtime.choices
     config.check(settings)
-    chosen = _root_.hydra.runtime.choices
+    if (sweeper := chosen["hydra/sweeper"]) != "basic" and not settings["validation"] and not settings["split"]:
+        raise UserError(f"hydra/sweeper={sweeper} needs validation images to optimize on; use validation=1000 or so")
     return (
         f"{chosen.dataset}/{chosen.method}/label-{settings['label']}/seed-{settings['seed']}/{config.digest(settings)}"
     )
@@ -56,10 +57,6 @@ def job(composed: DictConfig) -> float | None:
 def train(composed: DictConfig, hydra_config: DictConfig) -> float | None:
     settings, chosen = plain(composed), hydra_config.runtime.choices
     config.check(settings)
-    if chosen["hydra/sweeper"] != "basic" and not settings["validation"] and not settings["split"]:
-        raise UserError(
-            f"hydra/sweeper={chosen['hydra/sweeper']} needs validation images to optimize on; use validation=1000 or so"
-        )
     from meanteacher import experiment
 
     names = {group: chosen.get(group) for group in GROUPS}

@@ -7,7 +7,9 @@ import pytest
 import torch
 from conftest import CONF, ROOT, options, settings
 from hydra.errors import HydraException
+from omegaconf import OmegaConf
 
+import run
 from meanteacher import config
 from meanteacher.build import build
 from meanteacher.errors import UserError
@@ -136,3 +138,19 @@ def test_the_digest_holds_the_split_files_content(tmp_path):
     assert config.digest(settings(f"split={tmp_path}/b")) != first
     with pytest.raises(UserError, match="cannot be read"):
         config.digest(settings(f"split={tmp_path}/c"))
+
+
+def folder_of(settings: dict, sweeper: str = "basic") -> str:
+    choices = {"dataset": "cifar10", "method": "mean_teacher", "hydra/sweeper": sweeper}
+    return run.run_folder(_root_=OmegaConf.create(settings | {"hydra": {"runtime": {"choices": choices}}}))
+
+
+def test_a_run_folder_is_named_by_what_determines_the_result():
+    one = settings("label=250", "seed=3")
+    assert folder_of(one) == f"cifar10/mean_teacher/label-250/seed-3/{config.digest(one)}"
+
+
+def test_sweepers_that_optimize_need_validation_images():
+    with pytest.raises(UserError, match="hydra/sweeper=optuna needs validation images"):
+        folder_of(settings(), "optuna")
+    assert folder_of(settings("validation=1000"), "optuna")

@@ -13,7 +13,7 @@ import yaml
 from conftest import ROOT, TINY, command, options, settings
 
 import run as door
-from meanteacher import experiment
+from meanteacher import experiment, trainer
 from meanteacher.errors import UserError
 from meanteacher.trainer import Trainer
 
@@ -159,6 +159,18 @@ def test_a_loss_that_is_not_finite_stops_the_run_and_says_so(tmp_path):
         go(tmp_path / "run", "optimizer.lr=1e30", "trainer.log_every=1")
     result = json.loads((tmp_path / "run" / "result.json").read_text())
     assert result["status"] == "failed" and "not finite" in result["reason"]
+
+
+def test_a_long_run_says_so_at_once_and_names_what_is_shorter(tmp_path, monkeypatch, caplog):
+    monkeypatch.setattr(trainer, "LONG_HOURS", 1e-9)
+    with caplog.at_level("INFO", "meanteacher"):
+        go(tmp_path / "run", "steps=8")
+    assert "images/s, about" in caplog.text and "this run takes about" in caplog.text and "steps=1 would" in caplog.text
+
+
+def test_too_slow_batch_norm_is_warned_of(tmp_path, caplog):
+    go(tmp_path / "run", "model.bn_momentum=0.001")
+    assert "model.bn_momentum is small for 6 steps: 99 %" in caplog.text
 
 
 def test_the_command_trains_reports_and_returns_the_validation_error(tmp_path):
