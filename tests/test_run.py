@@ -11,6 +11,7 @@ import pytest
 import torch
 import yaml
 from conftest import ROOT, TINY, command, options, settings
+from PIL import Image
 
 import run as door
 from meanteacher import experiment, trainer
@@ -245,10 +246,15 @@ def test_bad_input_fails_fast_in_one_line(arguments, words, tmp_path):
         (["split=wrong.txt"], "split=wrong.txt, line 1: no single training image"),
         (["model.depth=12"], "model.depth=12"),
         (["label=all", "dataset.labeled_in_unlabeled=false"], "no unlabeled images are left"),
+        (["dataset=image_folder", "dataset.root=photos"], "photos/train/cat/2.jpg cannot be read"),
     ],
 )
 def test_bad_input_found_later_fails_in_one_line(arguments, words, tmp_path):
     (tmp_path / "wrong.txt").write_text("cat.png cat\n")
+    for name in ("cat/1.png", "cat/2.jpg", "dog/1.png"):
+        (tmp_path / "photos/train" / name).parent.mkdir(parents=True, exist_ok=True)
+        Image.new("RGB", (32, 32)).save(tmp_path / "photos/train" / name)
+    (tmp_path / "photos/train/cat/2.jpg").write_bytes(b"torn")
     found = command(*TINY, *arguments, cwd=tmp_path)
     assert found.returncode == 1 and words in found.stderr
     errors = [line for line in found.stderr.splitlines() if line.startswith("error: ")]
