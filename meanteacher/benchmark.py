@@ -135,8 +135,8 @@ def step_parts(session: Session) -> dict[str, float]:
     forward = autocast(session.device, trainer.precision)(trainer.method.training_step)
     work = {
         STEP: lambda: trainer.train_step(0),
-        "data": lambda: trainer.loader(0),
-        "augmentation": lambda: views.extend(trainer.batch(0)),  # and data, once more
+        "data": lambda: trainer.batches.loader(0),
+        "augmentation": lambda: views.extend(trainer.batches(0, trainer.method.views)),  # and data, once more
         "forward+backward": lambda: forward(*views, now).loss.backward(),
         "optimizer": lambda: (trainer.optimizer.step(), trainer.optimizer.zero_grad(set_to_none=True)),
         "EMA": lambda: trainer.method.after_step(now),
@@ -175,7 +175,7 @@ def measure(args: argparse.Namespace, settings: dict) -> dict:
         rounds = [one_round(reference, ours, args.steps, bool(i % 2)) for i in range(args.rounds + 1)][1:]
     seconds = {name: [found[name] for found in rounds] for name in rounds[0]}
     ratios = {name: np.divide(seconds[REFERENCE], seconds[name]).tolist() for name in (REFERENCE, *ours)}
-    images = session.trainer.loader.images_per_step()
+    images = session.trainer.batches.images_per_step()
     speeds = {name: [images / value for value in seconds[name]] for name in ratios}
     found = {"model": args.model, "device": str(device), "precision": precision, "steps": args.steps}
     found |= {"images_per_step": images, "workers": reference.workers, "seconds_per_step_by_workers": tried}

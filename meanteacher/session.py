@@ -9,6 +9,7 @@ import torch
 from meanteacher import batchnorm, checkpoint, device, report
 from meanteacher.build import build, build_average, build_method, load_data, make_split
 from meanteacher.data.loader import Loader, Storage, choose_storage
+from meanteacher.data.views import Batches
 from meanteacher.evaluator import Evaluator, Part
 from meanteacher.loggers import Logger, RunInfo
 from meanteacher.loggers.jsonl import Jsonl
@@ -68,8 +69,7 @@ class Session:
             optimizer=build(settings["optimizer"], module=self.method),
             lr=settings["optimizer"]["lr"],
             schedule=build(settings["schedule"]),
-            augment=self.augment,
-            loader=loader,
+            batches=Batches(loader=loader, augment=self.augment, seed=settings["seed"], device=self.device),
             evaluator=evaluator,
             loggers=self.loggers(),
             **{key: settings[key] for key in ("steps", "eval_every", "seed")},
@@ -105,7 +105,7 @@ class Session:
         for note in data.notes + split.notes:
             log.info("note    %s", note)
         log.info("model   %s, %s, method %s", self.names["model"], parameters, self.names["method"])
-        batch = trainer.loader.images_per_step()
+        batch = trainer.batches.images_per_step()
         seed = settings["seed"]
         log.info(
             "run     %d steps of %d images, seed %d, %s %s", trainer.steps, batch, seed, self.device, self.precision
@@ -169,9 +169,8 @@ class Session:
         captions = [data.classes[target] for target in data.train.targets[shown]]
         pixels = np.array(data.train.pixels[shown])
         few = torch.from_numpy(pixels[:8]).to(self.device)
-        trainer.generator.manual_seed(self.settings["seed"])
-        drawn = [(view, k) for view in self.augment.views for k in (1, 2, 3)]
-        views = {f"{view} {k}": self.augment(few, view, trainer.generator).cpu().numpy() for view, k in drawn}
+        drawn = {view: trainer.batches.augmented(few, (view,) * 3) for view in self.augment.views}
+        views = {f"{view} {k}": v.cpu().numpy() for view, three in drawn.items() for k, v in enumerate(three, 1)}
         confusion = (predictions, data.test.targets, data.classes, folder / "confusion.png", f"{title}: {name}")
         return {
             "curves": plots.learning_curves(trainer.history, folder / "curves.png", title),

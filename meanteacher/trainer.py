@@ -5,14 +5,10 @@ import math
 import time
 from pathlib import Path
 
-import numpy as np
 import torch
-from torch import Tensor
 
 from meanteacher import checkpoint
-from meanteacher.batch import Labeled, Unlabeled
-from meanteacher.data.augment import Augment
-from meanteacher.data.loader import Loader, Raw
+from meanteacher.data.views import Batches, derive
 from meanteacher.device import autocast
 from meanteacher.ema import EMA
 from meanteacher.errors import UserError
@@ -25,7 +21,7 @@ from meanteacher.optim import LearningRate
 
 log = logging.getLogger(__name__)
 
-AUGMENT, DROPOUT = 3, 4
+DROPOUT = 4
 PROBE = 5
 LONG_HOURS = 2
 
@@ -45,8 +41,7 @@ class Trainer:
         optimizer: torch.optim.Optimizer,
         lr: float,
         schedule,
-        augment: Augment,
-        loader: Loader,
+        batches: Batches,
         evaluator: Evaluator,
         loggers: list[Logger],
         steps: int,
@@ -59,12 +54,11 @@ class Trainer:
         folder: Path | None,
         state: dict | None,
     ):
-        self.method, self.average, self.optimizer, self.augment = method, average, optimizer, augment
-        self.loader, self.evaluator, self.loggers = loader, evaluator, loggers
+        self.method, self.average, self.optimizer = method, average, optimizer
+        self.batches, self.evaluator, self.loggers = batches, evaluator, loggers
         self.steps, self.eval_every, self.log_every = steps, eval_every, log_every
         self.checkpoint_seconds, self.folder = checkpoint_minutes * 60, folder
         self.seed, self.device, self.precision = seed, device, precision
-        self.generator = torch.Generator(device)
         self.step, self.history = 0, []
         self.meter, self.stopwatch = Meter(), Stopwatch(device)
         if state is not None:
@@ -97,10 +91,9 @@ class Trainer:
     def train_step(self, step: int) -> None:
         """One step. Nothing is read back from the device."""
         torch.manual_seed(derive(self.seed, DROPOUT, step))
-        self.generator.manual_seed(derive(self.seed, AUGMENT, step))
         now = torch.full((), float(step), device=self.device)
         self.learning_rate.set(now)
-        labeled, unlabeled = self.batch(step)
+        labeled, unlabeled = self.batches(step, self.method.views)
         with autocast(self.device, self.precision):
             output = self.method.training_step(labeled, unlabeled, now)
         output.loss.backward()
@@ -110,20 +103,6 @@ class Trainer:
         if self.average:
             self.average.update(self.method.student, now)
         self.meter.add({"loss": output.loss, **output.metrics})
-
-    def batch(self, step: int) -> tuple[Labeled, Unlabeled]:
-        """The views of step `step` that the method asks for."""
-        labeled, unlabeled = self.loader(step)
-        views = self.method.views
-        target = self.loader.target(labeled.index)
-        empty = Raw(labeled.index[:0], labeled.pixels[:0])
-        return (
-            Labeled(labeled.index, self.views(labeled, views.labeled), target),
-            Unlabeled((unlabeled or empty).index, self.views(unlabeled or empty, views.unlabeled)),
-        )
-
-    def views(self, raw: Raw, names: tuple[str, ...]) -> tuple[Tensor, ...]:
-        return tuple(self.augment(raw.pixels, name, self.generator) for name in names)
 
     def means(self) -> dict[str, float]:
         """Means of the metrics since they were last asked for. Raises UserError where one is not finite."""
@@ -135,7 +114,7 @@ class Trainer:
 
     def images_per_second(self) -> float:
         """The student's images per second of training, evaluations left out."""
-        return self.step * self.loader.images_per_step() / max(self.stopwatch.read(), 1e-9)
+        return self.step * self.batches.images_per_step() / max(self.stopwatch.read(), 1e-9)
 
     def record(self, metrics: dict[str, float]) -> None:
         """Add to the history and tell the loggers."""
@@ -147,7 +126,7 @@ class Trainer:
         """Say how long the run will take, from the speed so far; an evaluation image costs a third of a training image."""
         speed, left = self.images_per_second(), self.steps - self.step
         testing = left // self.eval_every * self.evaluator.images() * len(self.models()) / 3
-        hours = (left * self.loader.images_per_step() + testing) / speed / 3600
+        hours = (left * self.batches.images_per_step() + testing) / speed / 3600
         log.info("speed   %.0f images/s, about %s to go", speed, duration(hours))
         if hours > LONG_HOURS:
             fewer = max(1, int(self.steps * LONG_HOURS / hours))
@@ -189,8 +168,3 @@ class Trainer:
         self.optimizer.load_state_dict(state["optimizer"])
         if self.average:
             self.average.load_state_dict(state["average"])
-
-
-def derive(seed: int, key: int, step: int) -> int:
-    """A 63-bit seed for one purpose and step, independent of all others."""
-    return int(np.random.SeedSequence([seed, key, step]).generate_state(1, np.uint64)[0] >> 1)
