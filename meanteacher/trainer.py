@@ -75,6 +75,8 @@ class Trainer:
             while self.step < self.steps and not stop:
                 self.train_step(self.step)
                 self.step += 1
+                for logger in self.loggers:
+                    logger.alive(self.step)
                 last = self.step == self.steps
                 if self.step == self.start_step + PROBE:
                     self.announce()

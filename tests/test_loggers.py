@@ -150,6 +150,7 @@ def test_progress_is_a_bar_on_a_terminal_and_lines_go_above_it(tmp_path, capsys,
     monkeypatch.setattr(log, "level", logging.INFO)
     logger = Progress()
     logger.start(info(tmp_path, start_step=100))
+    logger.alive(200)
     logger.log(200, {"train/loss": 0.4119, "train/images_per_second": 8123.4, **evaluation()})
     logging.getLogger("meanteacher.trainer").info("a line from elsewhere")
     logger._bar.refresh()

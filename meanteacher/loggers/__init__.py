@@ -2,7 +2,6 @@
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -23,11 +22,17 @@ class RunInfo:
     start_step: int
 
 
-class Logger(Protocol):
-    """A backend. Metrics are named `train/loss`, `test/teacher/error`, `validation/student/ece`, …"""
+class Logger:
+    """A backend; a subclass overrides what it has use for.
+
+    Metrics are named `train/loss`, `test/teacher/error`, `validation/student/ece`, …
+    """
 
     def start(self, run: RunInfo) -> None:
         """Open the backend; on a resumed run drop what was logged after `run.start_step`, where the backend can."""
+
+    def alive(self, step: int) -> None:
+        """Called after every step; must cost nothing."""
 
     def log(self, step: int, metrics: dict[str, float]) -> None:
         """Record metrics after `step` training steps."""

@@ -6,10 +6,10 @@ import os
 from pathlib import Path
 from typing import TextIO
 
-from meanteacher.loggers import RunInfo
+from meanteacher.loggers import Logger, RunInfo
 
 
-class Jsonl:
+class Jsonl(Logger):
     """Each line is `{"step": …, **metrics}`, flushed when written; NaN and infinity become null."""
 
     _file: TextIO
@@ -26,9 +26,6 @@ class Jsonl:
     def log(self, step: int, metrics: dict[str, float]) -> None:
         finite = {name: value if math.isfinite(value) else None for name, value in metrics.items()}
         self._file.write(json.dumps({"step": step, **finite}, allow_nan=False) + "\n")
-
-    def pictures(self, paths: dict[str, Path]) -> None:
-        """Nothing: the pictures are in the run folder already."""
 
     def finish(self, status: str, summary: dict) -> None:
         """Close the file; status and summary are in result.json."""

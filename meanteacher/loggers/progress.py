@@ -5,10 +5,9 @@ import re
 import sys
 import time
 from contextlib import ExitStack
-from pathlib import Path
 from typing import TYPE_CHECKING
 
-from meanteacher.loggers import RunInfo
+from meanteacher.loggers import Logger, RunInfo
 
 if TYPE_CHECKING:
     from tqdm import tqdm
@@ -17,7 +16,7 @@ _BAR = "{percentage:3.0f}%|{bar}| {n_fmt}/{total_fmt} [{elapsed}<{remaining}{pos
 _log = logging.getLogger("meanteacher")
 
 
-class Progress:
+class Progress(Logger):
     """Shows the last seen loss, errors (in percent) and speed, with the time that is left.
 
     Where stderr is no terminal there is one line per evaluation, that is per log call with an error among its metrics.
@@ -43,17 +42,17 @@ class Progress:
             self._bar = self._open.enter_context(bar)
             self._open.enter_context(logging_redirect_tqdm([_log]))  # other lines go above the bar
 
+    def alive(self, step: int) -> None:
+        if self._bar is not None:
+            self._bar.update(step - self._bar.n)
+
     def log(self, step: int, metrics: dict[str, float]) -> None:
         evaluated = self._remember(metrics)
         seen = [self._loss, *self._errors.values(), self._speed]
         if self._bar is not None:
-            self._bar.set_postfix_str(" · ".join(filter(None, seen)), refresh=False)
-            self._bar.update(step - self._bar.n)
+            self._bar.set_postfix_str(" · ".join(filter(None, seen)))
         elif evaluated:
             _log.info(" · ".join(filter(None, [f"step {step}/{self._run.steps}", *seen, self._time_left(step)])))
-
-    def pictures(self, paths: dict[str, Path]) -> None:
-        """Nothing: a picture is not progress."""
 
     def finish(self, status: str, summary: dict) -> None:
         self._open.close()

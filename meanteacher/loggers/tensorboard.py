@@ -4,13 +4,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from meanteacher.errors import UserError
-from meanteacher.loggers import RunInfo
+from meanteacher.loggers import Logger, RunInfo
 
 if TYPE_CHECKING:
     from torch.utils.tensorboard import SummaryWriter
 
 
-class TensorBoard:
+class TensorBoard(Logger):
     """Scalars under their names, pictures at the last logged step."""
 
     _writer: "SummaryWriter"

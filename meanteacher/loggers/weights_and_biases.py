@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from meanteacher.errors import UserError
-from meanteacher.loggers import RunInfo
+from meanteacher.loggers import Logger, RunInfo
 from meanteacher.types import Literal
 
 if TYPE_CHECKING:
@@ -21,7 +21,7 @@ FINISH_TIMEOUT = 300
 _log = logging.getLogger(__name__)
 
 
-class Wandb:
+class Wandb(Logger):
     """mode: auto is WANDB_MODE where set, else online; what cannot be online, for want of credentials (the key or token
     in the environment, netrc or wandb's settings) or of an answer, is offline, in a new folder with the same id."""
 
