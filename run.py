@@ -9,6 +9,7 @@ os.environ["HYDRA_FULL_ERROR"] = "1"
 import hydra
 from hydra.core.hydra_config import HydraConfig
 from hydra.errors import HydraException
+from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
@@ -59,7 +60,9 @@ def train(composed: DictConfig, hydra_config: DictConfig) -> float | None:
     config.check(settings)
     from meanteacher import experiment
 
+    swept = hydra_config.mode == RunMode.MULTIRUN
     names = {group: chosen.get(group) for group in GROUPS}
+    names["sweep"] = " ".join(a for a in sys.argv[1:] if a not in ("-m", "--multirun")) if swept else None
     command = " ".join(["python", *sys.argv])
     result = experiment.run(settings, names, Path(hydra_config.runtime.output_dir), command)
     if result["status"] == "interrupted":

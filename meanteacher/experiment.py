@@ -18,7 +18,8 @@ log = logging.getLogger(__name__)
 def run(settings: dict, names: dict, path: Path, command: str) -> dict:
     """Train, resume or report the run that `settings` describe, in the folder `path`; returns result.json's content.
 
-    settings: the composed configuration as plain builtins; names: which option of each config group it came from.
+    settings: the composed configuration as plain builtins; names: which option of each config group it came from,
+    and under `sweep` the multirun it belongs to, if any.
     Raises UserError for bad input, after which result.json says `failed` and the folder holds all that was computed.
     """
     with RunFolder(path, config.digest(settings), settings["fresh"]) as folder, log_file(folder.path / "run.log"):

@@ -129,7 +129,7 @@ class Session:
             folder=folder.path,
             id=folder.digest + (f"-{folder.attempt}" if folder.attempt else ""),
             config=settings,
-            group=names["experiment"] or names["dataset"],
+            group=(names.get("sweep") or names["experiment"] or names["dataset"])[:128],
             name=f"{names['dataset']}-{names['method']}-{settings['label']}-{settings['seed']}",
             tags=[names["dataset"], names["method"], f"label-{settings['label']}"],
             steps=settings["steps"],

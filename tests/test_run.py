@@ -190,7 +190,10 @@ def test_the_command_trains_reports_and_returns_the_validation_error(tmp_path):
     assert json.loads((folder / "result.json").read_text())["names"]["experiment"] == "quickstart"
     both = command("-m", *TINY, "validation=50", "seed=0,1", cwd=tmp_path)
     assert both.returncode == 0 and "this run is finished" in both.stderr
-    assert len(list((tmp_path / "outputs/digits/mean_teacher/label-20").glob("seed-*/*/result.json"))) == 2
+    results = [
+        json.loads(p.read_text()) for p in tmp_path.glob("outputs/digits/mean_teacher/label-20/seed-*/*/result.json")
+    ]
+    assert {r["seed"]: bool(r["names"]["sweep"]) for r in results} == {0: False, 1: True}
 
 
 def test_ctrl_c_saves_and_says_how_to_go_on(tmp_path):
