@@ -1,6 +1,9 @@
 """The door: `python run.py label=1000`. Composes the configuration with Hydra and hands it on as plain builtins."""
 
+import logging
 import os
+import shlex
+import signal
 import sys
 from pathlib import Path
 
@@ -10,78 +13,73 @@ import hydra
 from hydra.core.hydra_config import HydraConfig
 from hydra.errors import HydraException
 from hydra.types import RunMode
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig
 from omegaconf.errors import OmegaConfBaseException
 
-from meanteacher import cli, config
+from meanteacher import cli, composed, config, interrupts
 from meanteacher.errors import UserError
 
-GROUPS = ("dataset", "model", "method", "optimizer", "schedule", "augment", "experiment")
-
-
-def plain(root: DictConfig) -> dict:
-    """The composed configuration without Hydra's part, resolved, as builtins."""
-    own = {key: root._get_node(key) for key in root if key != "hydra"}
-    resolved = OmegaConf.create({key: node for key, node in own.items()}, flags={"allow_objects": True})
-    return OmegaConf.to_container(resolved, resolve=True)
-
-
-def run_folder(*, _root_: DictConfig) -> str:
-    """Where a run lies below `output`: named by what determines its result. Also the first place that sees bad values."""
-    settings, chosen = plain(_root_), _root_.hydra.runtime.choices
-    config.check(settings)
-    if (sweeper := chosen["hydra/sweeper"]) != "basic" and not settings["validation"] and not settings["split"]:
-        raise UserError(f"hydra/sweeper={sweeper} needs validation images to optimize on; use validation=1000 or so")
-    return (
-        f"{chosen.dataset}/{chosen.method}/label-{settings['label']}/seed-{settings['seed']}/{config.digest(settings)}"
-    )
-
-
-OmegaConf.register_new_resolver("run_folder", run_folder)
-
-
 failed: list[Exception] = []
-"""Bad input that jobs met. Raising it through Hydra would print more than one line, and would end a multirun."""
+"""What went wrong in runs of this process. Raised through Hydra it would take more than one line."""
 
 
 @hydra.main(version_base="1.3", config_path="conf", config_name="config")
-def job(composed: DictConfig) -> float | None:
-    """One run. Returns the validation error of the network to deploy, for sweepers that optimize, or None."""
+def job(root: DictConfig) -> float | None:
+    """One run. Returns the validation error of the network to deploy, for sweepers that optimize, or None.
+
+    A job of a multirun leaves its failure in result.json and returns, so that the others go on.
+    """
+    hydra_config = HydraConfig.get()
+    swept = hydra_config.mode == RunMode.MULTIRUN
+    if swept and interrupts.last is not None:
+        return None
+    cli.log_to_console(logging.ERROR)
     try:
-        return train(composed, HydraConfig.get())
-    except (UserError, OSError) as error:
-        print(f"error: {cli.one_line(error)}", file=sys.stderr)
+        return train(root, hydra_config)
+    except KeyboardInterrupt:
+        if not swept:
+            raise
+        interrupts.last = signal.SIGINT  # raised through joblib, it would end the other runs before they have saved
+        return None
+    except Exception as error:
+        if not swept and not isinstance(error, (UserError, OSError)):
+            raise
+        logging.getLogger("meanteacher").error("error: %s", cli.one_line(error))
         failed.append(error)
         return None
+    finally:
+        if interrupts.orphaned():
+            os._exit(1)
 
 
-def train(composed: DictConfig, hydra_config: DictConfig) -> float | None:
-    settings, chosen = plain(composed), hydra_config.runtime.choices
+def train(root: DictConfig, hydra_config: DictConfig) -> float | None:
+    settings = composed.plain(root)
     config.check(settings)
     from meanteacher import experiment
 
     swept = hydra_config.mode == RunMode.MULTIRUN
-    names = {group: chosen.get(group) for group in GROUPS}
-    names["sweep"] = " ".join(a for a in sys.argv[1:] if a not in ("-m", "--multirun")) if swept else None
-    command = " ".join(["python", *sys.argv])
-    result = experiment.run(settings, names, Path(hydra_config.runtime.output_dir), command)
+    names = composed.names(hydra_config) | {"sweep": hydra_config.job.name if swept else None}
+    alone = ["hydra.mode=RUN"] if hydra_config.runtime.choices.sweep != "none" else []
+    command = shlex.join(["python", *(["run.py", *hydra_config.overrides.task, *alone] if swept else sys.argv)])
+    result = experiment.run(settings, names, Path(hydra_config.runtime.output_dir), command, alone=not swept)
     if result["status"] == "interrupted":
-        raise KeyboardInterrupt
+        interrupts.pass_on()
     held_out = result["validation"] or {}
     return next((found["error_last"] for found in reversed(held_out.values())), None)
 
 
 def main() -> int:
-    cli.log_to_console()
+    cli.log_to_console(logging.INFO)
     try:
         cli.refuse_additions(sys.argv[1:])
+        sys.argv += cli.multirun(sys.argv[1:])
         job()
     except KeyboardInterrupt:
         return 130
     except (UserError, HydraException, OmegaConfBaseException, OSError) as error:
         print(f"error: {cli.one_line(error)}", file=sys.stderr)
         return 1
-    return 1 if failed else 0
+    return 130 if interrupts.last is not None else 1 if failed else 0
 
 
 if __name__ == "__main__":

@@ -17,13 +17,13 @@ import torch
 import torch.nn.functional as F
 from hydra import compose, initialize_config_dir
 from hydra.errors import HydraException
-from omegaconf import OmegaConf, errors
+from omegaconf import errors
 from PIL import Image
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
 from torchvision import transforms
 
-from meanteacher import cli, config, report
+from meanteacher import cli, composed, config, report
 from meanteacher.data import Dataset, Images
 from meanteacher.device import autocast, choose_device, choose_precision, peak_memory
 from meanteacher.errors import UserError
@@ -219,11 +219,11 @@ def prepare(arguments: list[str]) -> tuple[argparse.Namespace, dict]:
         raise UserError("--rounds and --steps take numbers from 1, --workers takes auto or a number from 0")
     if wrong := [override for override in overrides if not override.startswith(FREE)]:
         raise UserError(f"{wrong[0]}: the reference is for the defaults; only {', '.join(FREE)} can be changed")
-    if not cli.CONF.is_dir():
+    if not composed.CONF.is_dir():
         raise UserError("there is no conf beside the package; run this in a checkout of the repository")
-    with initialize_config_dir(str(cli.CONF), version_base="1.3"):
-        composed = compose("config", [f"model={args.model}", f"trainer.device={args.device}", *overrides])
-    settings = OmegaConf.to_container(composed, resolve=True)
+    with initialize_config_dir(str(composed.CONF), version_base="1.3"):
+        root = compose("config", [f"model={args.model}", f"trainer.device={args.device}", *overrides])
+    settings = composed.plain(root)
     noise = {"_target_": "meanteacher.benchmark.random_images", "count": args.images}
     settings["dataset"] = {"name": "random", "storage": "device", "labeled_in_unlabeled": True, **noise}
     settings["trainer"] |= {"log_every": args.steps, "checkpoint_minutes": 1e9}

@@ -2,20 +2,41 @@
 
 import logging
 import re
-from pathlib import Path
+from contextlib import contextmanager
 
 from meanteacher.config import nearest
 from meanteacher.errors import UserError
 
-CONF = Path(__file__).parents[1] / "conf"
+EXTRAS = {"submitit_local": "slurm", "submitit_slurm": "slurm", "ray": "ray", "optuna": "optuna"}
+"""Launchers and sweepers that are installed on request."""
 
 
-def log_to_console() -> None:
-    """This package's log on standard error, without decoration."""
+def log_to_console(level: int) -> None:
+    """This package's log from `level` on, on standard error, without decoration; files may take more of it.
+
+    A process keeps what is set first: the one that runs a sweep shows the sweep, its workers only errors.
+    """
     logger = logging.getLogger("meanteacher")
-    logger.setLevel(logging.INFO)
-    logger.handlers = [logging.StreamHandler()]
-    logger.handlers[0].setFormatter(logging.Formatter("%(message)s"))
+    logger.setLevel(logging.DEBUG)
+    if not logger.handlers:
+        handler = logging.StreamHandler()
+        handler.setFormatter(logging.Formatter("%(message)s"))
+        handler.setLevel(level)
+        logger.addHandler(handler)
+
+
+@contextmanager
+def only_errors():
+    """Let nothing but errors of this package's log through to the console while the context lasts."""
+    handlers = [h for h in logging.getLogger("meanteacher").handlers if not isinstance(h, logging.FileHandler)]
+    levels = [handler.level for handler in handlers]
+    for handler in handlers:
+        handler.setLevel(logging.ERROR)
+    try:
+        yield
+    finally:
+        for handler, level in zip(handlers, levels, strict=True):
+            handler.setLevel(level)
 
 
 def refuse_additions(arguments: list[str]) -> None:
@@ -23,6 +44,13 @@ def refuse_additions(arguments: list[str]) -> None:
     for argument in arguments:
         if argument.startswith(("+", "~")) and "hydra" not in argument:
             raise UserError(f"{argument}: keys can't be added or removed; change a value, or write a file in conf/")
+
+
+def multirun(arguments: list[str]) -> list[str]:
+    """`--multirun` where a sweep is chosen: its file says so too, but too late for lists of options on the command line."""
+    chosen = any(argument.startswith("sweep=") and argument != "sweep=none" for argument in arguments)
+    given = any(argument.startswith(("-", "hydra.mode=")) for argument in arguments)
+    return ["--multirun"] if chosen and not given else []
 
 
 def one_line(error: BaseException) -> str:
@@ -36,10 +64,12 @@ def one_line(error: BaseException) -> str:
             hint = nearest(key.rpartition(".")[2], [k for k in parent if k != "hydra"])
             return f"{key}: there is no such key{hint}"
     text = " ".join(str(error).split())
-    if found := re.search(r"'(\w+)/([^']+)'", text):
-        group, option = found.groups()
-        if (CONF / group).is_dir():
-            return f"{group}={option}: there is no such option{nearest(option, [p.stem for p in (CONF / group).glob('*.yaml')])}"
+    if found := re.search(r"Could not find '(.+)/([^/']+)' Available options in '.+?': (.*?) Config search", text):
+        group, option, there = found.groups()
+        extra = (
+            f"; pip install -e '.[{EXTRAS[option]}]' brings it" if option in EXTRAS else nearest(option, there.split())
+        )
+        return f"{group}={option}: there is no such option{extra}"
     return text
 
 

@@ -5,6 +5,7 @@ Values under a `_target_` are checked against the annotations of its constructor
 
 import ast
 import difflib
+import functools
 import hashlib
 import importlib.util
 import json
@@ -34,7 +35,7 @@ UNTARGETED = {"dataset": {"name", "storage", "labeled_in_unlabeled"}}
 """Keys of a group that belong to the run, not to its `_target_`."""
 
 WATCHING = {"data_dir", "output", "fresh", "logger", "split"}
-WATCHING_TRAINER = {"device", "log_every", "checkpoint_minutes", "eval_batch"}
+WATCHING_TRAINER = {"device", "threads", "log_every", "checkpoint_minutes", "eval_batch"}
 """What changes where and how a run is watched, not what it computes."""
 
 
@@ -43,7 +44,8 @@ class Strict(BaseModel):
 
 
 class TrainerKeys(Strict):
-    device: Literal["auto", "cuda", "mps", "cpu"]
+    device: Literal["auto", "free", "cuda", "mps", "cpu"]
+    threads: PositiveInt | None
     precision: Literal["auto", "bf16", "fp32"]
     labeled_batch: PositiveInt
     unlabeled_batch: PositiveInt
@@ -186,7 +188,7 @@ def digest(config: dict) -> str:
     kept["trainer"] = {key: value for key, value in config["trainer"].items() if key not in WATCHING_TRAINER}
     kept["dataset"] = {k: v for k, v in config["dataset"].items() if k not in {"storage", "data_dir", "root"}}
     if "root" in config["dataset"]:
-        kept["images"] = fingerprint(root=config["dataset"]["root"], data_dir=config["data_dir"])
+        kept["images"] = images(config["dataset"]["root"], config["data_dir"])
     if config["split"]:
         try:
             kept["split"] = hashlib.blake2b(Path(config["split"]).read_bytes()).hexdigest()
@@ -198,9 +200,24 @@ def digest(config: dict) -> str:
     return hashlib.blake2b(text.encode(), digest_size=5).hexdigest()
 
 
+@functools.cache
+def images(root: str, data_dir: str) -> str:
+    """`fingerprint` of a folder of images, which a process lists only once."""
+    return fingerprint(root=root, data_dir=data_dir)
+
+
 def normalized(value: Any) -> Any:
     if isinstance(value, dict):
         return {key: normalized(inner) for key, inner in value.items()}
     if isinstance(value, list):
         return [normalized(inner) for inner in value]
     return int(value) if isinstance(value, float) and value.is_integer() else value
+
+
+def flat(nested: dict, separator: str, prefix: str = "") -> dict:
+    """`{"test": {"error": 0.1}}` as `{"test/error": 0.1}`, with / as the separator."""
+    found = {}
+    for name, value in nested.items():
+        inner = isinstance(value, dict)
+        found |= flat(value, separator, f"{prefix}{name}{separator}") if inner else {f"{prefix}{name}": value}
+    return found

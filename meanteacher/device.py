@@ -1,17 +1,30 @@
 """Where and in which precision a run computes."""
 
+import os
 import resource
 import sys
+import tempfile
 from contextlib import AbstractContextManager
+from pathlib import Path
 
 import psutil
 import torch
+from filelock import FileLock, Timeout
 
 from meanteacher.errors import UserError
 
+HELD: dict[int, FileLock] = {}
+"""The GPU that this process has taken for itself."""
+
+
+THREADS = torch.get_num_threads()
+"""PyTorch's own choice."""
+
 
 def choose_device(name: str) -> torch.device:
-    """`auto` is cuda, else mps, else cpu. Raises UserError where the named device is not there."""
+    """`auto` is cuda, else mps, else cpu; `free` is a GPU for this process alone. Raises UserError where there is none."""
+    if name == "free":
+        return free_gpu()
     found = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available(), "cpu": True}
     if name == "auto":
         name = next(kind for kind, there in found.items() if there)
@@ -20,6 +33,24 @@ def choose_device(name: str) -> torch.device:
             f"trainer.device={name}: there is none here; use trainer.device={'|'.join(k for k in found if found[k])}"
         )
     return torch.device(name)
+
+
+def free_gpu() -> torch.device:
+    """The first GPU that no other process holds by this function; this process holds it to its end, for all its runs."""
+    for index in range(torch.cuda.device_count()):
+        name = f"meanteacher-{os.getuid()}-gpu-{torch.cuda.get_device_properties(index).uuid}.lock"
+        lock = HELD.get(index) or FileLock(Path(tempfile.gettempdir()) / name, timeout=0)
+        try:
+            if not lock.is_locked:
+                lock.acquire()
+        except Timeout:
+            continue
+        HELD[index] = lock
+        torch.cuda.set_device(index)
+        return torch.device("cuda", index)
+    if count := torch.cuda.device_count():
+        raise UserError(f"trainer.device=free: all {count} GPUs here are held; run at most {count} at a time")
+    raise UserError("trainer.device=free: there is no GPU here; use trainer.device=auto")
 
 
 def choose_precision(name: str, device: torch.device) -> str:

@@ -15,14 +15,16 @@ from meanteacher.session import Session
 log = logging.getLogger(__name__)
 
 
-def run(settings: dict, names: dict, path: Path, command: str) -> dict:
+def run(settings: dict, names: dict, path: Path, command: str, alone: bool = True) -> dict:
     """Train, resume or report the run that `settings` describe, in the folder `path`; returns result.json's content.
 
     settings: the composed configuration as plain builtins; names: which option of each config group it came from,
-    and under `sweep` the multirun it belongs to, if any.
+    and under `sweep` the multirun it belongs to, if any; alone: show the progress, and refuse to start where another
+    process trains the same run. A job of a sweep is quiet, and waits for that process.
     Raises UserError for bad input, after which result.json says `failed` and the folder holds all that was computed.
     """
-    with RunFolder(path, config.digest(settings), settings["fresh"]) as folder, log_file(folder.path / "run.log"):
+    opened = RunFolder(path, config.digest(settings), settings["fresh"], wait=not alone)
+    with opened as folder, log_file(folder.path / "run.log"):
         there = folder.result()
         if there and there["status"] == "finished":
             return reported(there, folder)
@@ -32,6 +34,7 @@ def run(settings: dict, names: dict, path: Path, command: str) -> dict:
             "command": command,
             "names": names,
             "source": source_digest(),
+            "settings": settings,
             **{key: settings[key] for key in ("label", "seed", "split_seed")},
             "attempts": (there["attempts"] if there else 0) + 1,
             "wall_seconds": there["wall_seconds"] if there else 0.0,
@@ -40,11 +43,13 @@ def run(settings: dict, names: dict, path: Path, command: str) -> dict:
         try:
             folder.write_result(result)
             (folder.path / "config.yaml").write_text(yaml.safe_dump(settings, sort_keys=False))
-            session = Session(settings, names, folder)
+            session = Session(settings, names, folder, alone)
             result |= session.fit()
         except BaseException as error:
             reason = str(error) if isinstance(error, UserError) else repr(error)
-            folder.write_result(result | {"status": "failed", "reason": reason, "wall_seconds": time.time() - began})
+            status = "interrupted" if isinstance(error, KeyboardInterrupt) else "failed"
+            log.debug("the run %s", status, exc_info=error)
+            folder.write_result(result | {"status": status, "reason": reason, "wall_seconds": time.time() - began})
             raise
         result["wall_seconds"] = time.time() - began
         folder.write_result(result)

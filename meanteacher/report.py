@@ -8,7 +8,9 @@ from pathlib import Path
 
 import torch
 
+from meanteacher import config
 from meanteacher import device as devices
+from meanteacher.data import Dataset
 
 
 def scores(history: list[dict], part: str, models: list[str]) -> dict[str, dict]:
@@ -41,6 +43,14 @@ def environment(device: torch.device) -> dict:
         "threads": torch.get_num_threads(),
         "commit": commit(),
     }
+
+
+def data(dataset: Dataset, settings: dict) -> dict:
+    """What identifies the images, for result.json: name, counts of images and classes; of a folder also its digest."""
+    counts = {"train": len(dataset.train.targets), "test": len(dataset.test.targets), "classes": len(dataset.classes)}
+    root = settings["dataset"].get("root")
+    images = {"fingerprint": config.images(root, settings["data_dir"])} if root else {}
+    return {"name": dataset.name} | counts | images
 
 
 def installed(name: str) -> str | None:

@@ -23,19 +23,27 @@ def source_digest() -> str:
     return found.hexdigest()
 
 
+def put(path: Path, content: str | bytes) -> Path:
+    """Put a file in place whole."""
+    temporary = path.with_name(f".{path.name}.tmp")
+    temporary.write_bytes(content.encode() if isinstance(content, str) else content)
+    os.replace(temporary, path)
+    return path
+
+
 class RunFolder:
     """`with RunFolder(...)` holds the folder's lock. `fresh` first renames an existing one to `<name>.old-k`.
 
     attempt: how many earlier runs were set aside. Raises UserError where another process runs there, where the folder
-    holds another run, or where it can't be written.
+    holds another run, or where it can't be written. wait: wait for another process instead.
     """
 
-    def __init__(self, path: Path, digest: str, fresh: bool):
+    def __init__(self, path: Path, digest: str, fresh: bool, wait: bool = False):
         self.path, self.digest = path, digest
         lock = path.with_name(path.name + ".lock")
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
-            self.lock = FileLock(lock, timeout=0)
+            self.lock = FileLock(lock, timeout=-1 if wait else 0)
             self.lock.acquire()
         except Timeout:
             raise UserError(f"{path}: another process is running this; wait for it, or change seed or output") from None
@@ -76,6 +84,4 @@ class RunFolder:
 
     def write_result(self, result: dict) -> None:
         """Put result.json in place whole."""
-        temporary = self.path / "result.tmp"
-        temporary.write_text(json.dumps(result, indent=1) + "\n")
-        os.replace(temporary, self.path / "result.json")
+        put(self.path / "result.json", json.dumps(result, indent=1) + "\n")

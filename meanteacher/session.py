@@ -21,12 +21,16 @@ log = logging.getLogger(__name__)
 
 
 class Session:
-    """Built from plain settings; picks up the folder's checkpoint. `fit` trains, `close` draws and ends the logs."""
+    """Built from plain settings; picks up the folder's checkpoint. `fit` trains, `close` draws and ends the logs.
 
-    def __init__(self, settings: dict, names: dict, folder: RunFolder):
-        self.settings, self.names, self.folder = settings, names, folder
+    alone: show the run's progress.
+    """
+
+    def __init__(self, settings: dict, names: dict, folder: RunFolder, alone: bool = True):
+        self.settings, self.names, self.folder, self.alone = settings, names, folder, alone
         keys = settings["trainer"]
         self.device = device.choose_device(keys["device"])
+        torch.set_num_threads(keys["threads"] or device.THREADS)
         self.data = load_data(settings["dataset"])
         self.split = make_split(self.data, settings, folder.path)
         self.augment = build(settings["augment"])
@@ -90,7 +94,8 @@ class Session:
 
     def loggers(self) -> list[Logger]:
         chosen = self.settings["logger"] or {}
-        return [Jsonl(), Progress(), *(build(node) for node in chosen.values())]
+        shown = [Progress()] if self.alone else []
+        return [Jsonl(), *shown, *(build(node) for node in chosen.values())]
 
     def say_plan(self) -> None:
         data, split, settings, trainer = self.data, self.split, self.settings, self.trainer
@@ -128,7 +133,7 @@ class Session:
         info = RunInfo(
             folder=folder.path,
             id=folder.digest + (f"-{folder.attempt}" if folder.attempt else ""),
-            config=settings,
+            config=settings | {"names": names},
             group=(names.get("sweep") or names["experiment"] or names["dataset"])[:128],
             name=f"{names['dataset']}-{names['method']}-{settings['label']}-{settings['seed']}",
             tags=[names["dataset"], names["method"], f"label-{settings['label']}"],
@@ -145,8 +150,15 @@ class Session:
             for logger in started:
                 logger.finish("failed", {})
             raise
-        measured = report.measured(self.trainer, self.device)
-        return {"status": status, "bitwise": self.bitwise, **measured, **report.environment(self.device)}
+        return {
+            "status": status,
+            "bitwise": self.bitwise,
+            **report.measured(self.trainer, self.device),
+            **report.environment(self.device),
+            "precision": self.precision,
+            "data": report.data(self.data, self.settings),
+            "split_digest": self.split.digest(),
+        }
 
     def close(self, result: dict) -> None:
         """Draw the pictures of a finished run and close the loggers."""

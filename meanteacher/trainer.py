@@ -2,6 +2,7 @@
 
 import logging
 import math
+import statistics
 import time
 from pathlib import Path
 
@@ -124,12 +125,30 @@ class Trainer:
         for logger in self.loggers:
             logger.log(self.step, {**metrics, "train/images_per_second": self.images_per_second()})
 
-    def announce(self) -> None:
-        """Say how long the run will take, from the speed so far; an evaluation image costs a third of a training image."""
-        speed, left = self.images_per_second(), self.steps - self.step
+    def hours_left(self) -> float:
+        """From the speed so far; an evaluation image costs a third of a training image."""
+        left = self.steps - self.step
         testing = left // self.eval_every * self.evaluator.images() * len(self.models()) / 3
-        hours = (left * self.batches.images_per_step() + testing) / speed / 3600
-        log.info("speed   %.0f images/s, about %s to go", speed, duration(hours))
+        return (left * self.batches.images_per_step() + testing) / self.images_per_second() / 3600
+
+    def probe(self) -> float:
+        """Seconds that the whole run would take, from the median of a few steps, after which this trainer is of no use."""
+        self.method.train()
+        self.train_step(0)
+        times = []
+        for self.step in range(1, PROBE + 1):
+            self.stopwatch.seconds = 0.0
+            self.stopwatch.start()
+            self.train_step(self.step)
+            self.stopwatch.stop()
+            times.append(self.stopwatch.seconds)
+        self.stopwatch.seconds = PROBE * statistics.median(times)
+        return self.stopwatch.seconds + 3600 * max(0.0, self.hours_left())
+
+    def announce(self) -> None:
+        """Say how long the run will take."""
+        hours = self.hours_left()
+        log.info("speed   %.0f images/s, about %s to go", self.images_per_second(), duration(hours))
         if hours > LONG_HOURS:
             fewer = max(1, int(self.steps * LONG_HOURS / hours))
             log.warning(

@@ -60,7 +60,7 @@ def test_bad_arguments_are_one_line(argument, capsys):
 
 
 def test_without_configuration_it_says_so(monkeypatch, tmp_path, capsys):
-    monkeypatch.setattr(benchmark.cli, "CONF", tmp_path / "conf")
+    monkeypatch.setattr(benchmark.composed, "CONF", tmp_path / "conf")
     assert benchmark.main([]) == 1
     assert "conf" in capsys.readouterr().err
 

@@ -9,8 +9,7 @@ from conftest import CONF, ROOT, options, settings
 from hydra.errors import HydraException
 from omegaconf import OmegaConf
 
-import run
-from meanteacher import config
+from meanteacher import composed, config
 from meanteacher.build import build
 from meanteacher.errors import UserError
 
@@ -140,9 +139,9 @@ def test_the_digest_holds_the_split_files_content(tmp_path):
         config.digest(settings(f"split={tmp_path}/c"))
 
 
-def folder_of(settings: dict, sweeper: str = "basic") -> str:
+def folder_of(settings: dict, sweeper: str = "grid") -> str:
     choices = {"dataset": "cifar10", "method": "mean_teacher", "hydra/sweeper": sweeper}
-    return run.run_folder(_root_=OmegaConf.create(settings | {"hydra": {"runtime": {"choices": choices}}}))
+    return composed.run_folder(_root_=OmegaConf.create(settings | {"hydra": {"runtime": {"choices": choices}}}))
 
 
 def test_a_run_folder_is_named_by_what_determines_the_result():

@@ -1,5 +1,6 @@
 """Whole runs: they learn, go on to the same bits, report what is done, and refuse bad input in one line."""
 
+import importlib.util
 import json
 import os
 import signal
@@ -13,8 +14,7 @@ import yaml
 from conftest import ROOT, TINY, command, options, settings
 from PIL import Image
 
-import run as door
-from meanteacher import experiment, trainer
+from meanteacher import composed, experiment, trainer
 from meanteacher.errors import UserError
 from meanteacher.trainer import Trainer
 
@@ -22,9 +22,9 @@ from meanteacher.trainer import Trainer
 def go(path, *overrides):
     """One run in this process, in the folder `path`."""
     one = settings(*TINY, *overrides)
-    chosen = dict(o.split("=") for o in overrides if o.partition("=")[0] in door.GROUPS)
+    chosen = dict(o.split("=") for o in overrides if o.partition("=")[0] in composed.GROUPS)
     return experiment.run(
-        one, dict.fromkeys(door.GROUPS) | {"dataset": "digits", "method": "m"} | chosen, path, "python run.py"
+        one, dict.fromkeys(composed.GROUPS) | {"dataset": "digits", "method": "m"} | chosen, path, "python run.py"
     )
 
 
@@ -189,7 +189,7 @@ def test_the_command_trains_reports_and_returns_the_validation_error(tmp_path):
     folder = next((tmp_path / "outputs/digits/mean_teacher/label-20/seed-0").glob("*/result.json")).parent
     assert json.loads((folder / "result.json").read_text())["names"]["experiment"] == "quickstart"
     both = command("-m", *TINY, "validation=50", "seed=0,1", cwd=tmp_path)
-    assert both.returncode == 0 and "this run is finished" in both.stderr
+    assert both.returncode == 0 and "2 runs (seed 0,1), 1 of them finished" in both.stderr
     results = [
         json.loads(p.read_text()) for p in tmp_path.glob("outputs/digits/mean_teacher/label-20/seed-*/*/result.json")
     ]
@@ -221,6 +221,12 @@ def test_ctrl_c_saves_and_says_how_to_go_on(tmp_path):
     ("arguments", "words"),
     [
         (["dataset=cifar11"], "dataset=cifar11: there is no such option; did you mean cifar10?"),
+        (["sweep=digit"], "sweep=digit: there is no such option; did you mean digits?"),
+        pytest.param(
+            ["hydra/launcher=ray"],
+            "hydra/launcher=ray: there is no such option; pip install -e '.[ray]' brings it",
+            marks=pytest.mark.skipif(bool(importlib.util.find_spec("ray")), reason="ray is installed"),
+        ),
         (["labell=3"], "labell: there is no such key; did you mean label?"),
         (["method.ema_deca=3"], "method.ema_deca: there is no such key; did you mean ema_decay?"),
         (["+foo=3"], "can't be added or removed"),
@@ -261,4 +267,9 @@ def test_bad_input_found_later_fails_in_one_line(arguments, words, tmp_path):
     found = command(*TINY, *arguments, cwd=tmp_path)
     assert found.returncode == 1 and words in found.stderr
     errors = [line for line in found.stderr.splitlines() if line.startswith("error: ")]
-    assert len(errors) == 1 and "Traceback" not in found.stderr and found.stderr.splitlines()[-1] == errors[0]
+    assert (
+        len(errors) == 1
+        and "Traceback" not in found.stderr
+        and "Error executing" not in found.stderr
+        and found.stderr.splitlines()[-1] == errors[0]
+    )

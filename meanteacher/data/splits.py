@@ -1,5 +1,6 @@
 """Which images are labeled, unlabeled and held out: drawn from the data and `split_seed` alone, or read from a file."""
 
+import hashlib
 import json
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -20,6 +21,13 @@ class Split:
     unlabeled: np.ndarray
     validation: np.ndarray
     notes: list[str] = field(default_factory=list)
+
+    def digest(self) -> str:
+        """10 hexadecimal digits over which images are labeled and which are held out."""
+        found = hashlib.blake2b(digest_size=5)
+        for positions in (self.labeled, self.validation):
+            found.update(positions.astype("<i8").tobytes() + b";")
+        return found.hexdigest()
 
 
 def shuffled_by_class(targets: np.ndarray, classes: int, split_seed: int) -> list[np.ndarray]:

@@ -9,7 +9,8 @@ class RunInfo:
     """What a logger needs to know of a run when it starts.
 
     folder: the run folder; id: the run's digest (stable over resumes); config: resolved, plain builtins;
-    group, name, tags: how the run is found among others; steps: the run's length; start_step: 0, or where a resumed run goes on.
+    group, name, tags: how the run is found among others; steps: the run's length; start_step: 0, or where a resumed run goes on;
+    kind: train, or comparison for the run that holds a sweep's table.
     """
 
     folder: Path
@@ -20,6 +21,7 @@ class RunInfo:
     tags: list[str]
     steps: int
     start_step: int
+    kind: str = "train"
 
 
 class Logger:
@@ -39,6 +41,9 @@ class Logger:
 
     def pictures(self, paths: dict[str, Path]) -> None:
         """Record pictures by name; the files are in the run folder and stay there."""
+
+    def table(self, name: str, columns: list[str], rows: list[list]) -> None:
+        """Record a table."""
 
     def finish(self, status: str, summary: dict) -> None:
         """Close the backend. status: finished, interrupted or failed; summary: result.json's content."""

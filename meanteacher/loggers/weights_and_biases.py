@@ -3,8 +3,9 @@
 import logging
 import os
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
+from meanteacher.config import flat
 from meanteacher.errors import UserError
 from meanteacher.loggers import Logger, RunInfo
 from meanteacher.types import Literal
@@ -54,10 +55,15 @@ class Wandb(Logger):
         if paths:
             self._run.log({name: wandb.Image(str(path)) for name, path in paths.items()}, step=self._step)
 
+    def table(self, name: str, columns: list[str], rows: list[list]) -> None:
+        import wandb
+
+        self._run.log({name: wandb.Table(columns=columns, data=rows)}, step=self._step)
+
     def finish(self, status: str, summary: dict) -> None:
         """Close the run: exit code 0 for finished, else 1; an interrupted run is also marked as preempted, which wandb
         shows as a run that goes on later."""
-        self._run.summary.update(_flat(summary))
+        self._run.summary.update(flat({key: value for key, value in summary.items() if key != "settings"}, "/"))
         if status == "interrupted":
             self._run.mark_preempting()
         folder = Path(self._run.dir).parent
@@ -105,7 +111,8 @@ class Wandb(Logger):
                 group=run.group,
                 name=run.name,
                 tags=run.tags,
-                config=run.config,
+                config=flat(run.config, "."),
+                job_type=run.kind,
                 settings=settings,
             )
         except wandb.errors.UsageError as error:
@@ -117,11 +124,3 @@ def _quieten(mode: str) -> None:
     import wandb
 
     wandb.setup(settings=wandb.Settings(silent=True, mode=mode))
-
-
-def _flat(nested: dict, prefix: str = "") -> dict[str, Any]:
-    """`{"test": {"error": 0.1}}` as `{"test/error": 0.1}`."""
-    flat: dict[str, Any] = {}
-    for name, value in nested.items():
-        flat |= _flat(value, f"{prefix}{name}/") if isinstance(value, dict) else {prefix + name: value}
-    return flat
