@@ -35,7 +35,7 @@ UNTARGETED = {"dataset": {"name", "storage", "labeled_in_unlabeled"}}
 """Keys of a group that belong to the run, not to its `_target_`."""
 
 WATCHING = {"data_dir", "output", "fresh", "logger", "split"}
-WATCHING_TRAINER = {"device", "threads", "log_every", "checkpoint_minutes", "eval_batch"}
+WATCHING_TRAINER = {"device", "threads", "compile", "log_every", "checkpoint_minutes", "eval_batch"}
 """What changes where and how a run is watched, not what it computes."""
 
 
@@ -47,6 +47,7 @@ class TrainerKeys(Strict):
     device: Literal["auto", "free", "cuda", "mps", "cpu"]
     threads: PositiveInt | None
     precision: Literal["auto", "bf16", "fp32"]
+    compile: Literal["auto", "always", "never"]
     labeled_batch: PositiveInt
     unlabeled_batch: PositiveInt
     eval_batch: PositiveInt

@@ -60,6 +60,7 @@ def first_probe(jobs: list[Job]) -> float:
 
 def probe(job: Job) -> float:
     """Seconds the job would take here, from its first steps, which leave nothing behind and hold no GPU."""
+    from meanteacher import pace
     from meanteacher.runfolder import RunFolder
     from meanteacher.session import Session
 
@@ -69,7 +70,7 @@ def probe(job: Job) -> float:
     with tempfile.TemporaryDirectory() as folder, cli.only_errors():
         kept = RunFolder(Path(folder) / "probe", "probe", fresh=False)
         with kept:
-            return Session(settings, job.names, kept, alone=False).trainer.probe()
+            return pace.probe(Session(settings, job.names, kept, alone=False).trainer)
 
 
 def estimate(sweep: Sweep) -> dict[Path, float]:

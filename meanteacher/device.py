@@ -1,10 +1,11 @@
 """Where and in which precision a run computes."""
 
+import ctypes
 import os
 import resource
 import sys
 import tempfile
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, suppress
 from pathlib import Path
 
 import psutil
@@ -12,6 +13,12 @@ import torch
 from filelock import FileLock, Timeout
 
 from meanteacher.errors import UserError
+
+COMPILE_STEPS = 2000
+"""Shorter runs are over before compiling has paid for itself."""
+
+M_TRIM_THRESHOLD, M_MMAP_MAX = -1, -4
+"""Names of options in glibc's malloc.h."""
 
 HELD: dict[int, FileLock] = {}
 """The GPU that this process has taken for itself."""
@@ -60,6 +67,33 @@ def choose_precision(name: str, device: torch.device) -> str:
     if device.type == "cuda":
         return "bf16" if torch.cuda.is_bf16_supported(including_emulation=False) else "fp32"
     return "bf16" if device.type == "cpu" and cpu_has_bf16() else "fp32"
+
+
+def choose_compile(name: str, device: torch.device, steps: int) -> bool:
+    """`auto` compiles on a GPU where the run is long enough to pay for it. On a CPU the step is bound by convolutions that
+    compiling leaves as they are (docs/performance.md)."""
+    return name == "always" or (name == "auto" and device.type == "cuda" and steps >= COMPILE_STEPS)
+
+
+def prepare(device: torch.device, compiled: bool) -> None:
+    """Settings of the process: kernels that give the same bits each time, memory that is kept, and a fresh compiler."""
+    if device.type == "cuda":
+        torch.backends.cudnn.deterministic = True
+    elif device.type == "cpu":
+        keep_memory()
+    if compiled:
+        torch.compiler.reset()  # an earlier run of this process would count towards the limit of recompilations
+        torch._dynamo.config.fail_on_recompile_limit_hit = True
+        torch._inductor.config.fallback_random = True  # dropout draws what it draws in eager mode
+
+
+def keep_memory() -> None:
+    """Let glibc keep freed memory. It returns blocks of megabytes at once, as activations are, and each step would fault their
+    pages in again: a quarter of WRN-28-2's step."""
+    with suppress(OSError, AttributeError):
+        mallopt = ctypes.CDLL(None).mallopt
+        mallopt(M_TRIM_THRESHOLD, 2**31 - 1)
+        mallopt(M_MMAP_MAX, 0)
 
 
 def cpu_has_bf16() -> bool:

@@ -33,29 +33,50 @@ def measure(logits: Tensor, targets: Tensor) -> dict[str, Tensor]:
     }
 
 
+def forward(model: nn.Module, images: Tensor) -> Tensor:
+    return model(images).float()
+
+
+def equal_batches(index: np.ndarray, most: int) -> np.ndarray:
+    """The fewest batches of one size, at most `most`, filled up with the first positions again: a compiler takes one shape."""
+    count = -(-len(index) // most)
+    size = -(-len(index) // count)
+    return np.resize(index, (count, size))
+
+
 class Evaluator:
     """`evaluator(models)` gives `{part}/{model}/{metric}` as numbers, for every image of every part, in evaluation mode."""
 
-    def __init__(self, *, parts: dict[str, Part], augment: Augment, batch: int, device: torch.device, precision: str):
+    def __init__(
+        self,
+        *,
+        parts: dict[str, Part],
+        augment: Augment,
+        batch: int,
+        device: torch.device,
+        precision: str,
+        compiled: bool,
+    ):
         self.parts, self.augment, self.batch = parts, augment, batch
         self.device, self.precision = device, precision
+        self.forward = torch.compile(forward) if compiled else forward
 
     def images(self) -> int:
         """How many images one evaluation of one network passes through."""
         return sum(len(part.index) for part in self.parts.values())
 
-    @torch.inference_mode()
+    @torch.no_grad()
     def logits(self, model: nn.Module, part: str) -> Tensor:
         """float32 [N, K] on the device, without augmentation. Leaves the model in the mode it was in."""
         source, training = self.parts[part], model.training
         model.eval()
         with autocast(self.device, self.precision):
             chunks = [
-                model(self.augment.evaluation(source.storage.take(source.index[i : i + self.batch]).pixels)).float()
-                for i in range(0, len(source.index), self.batch)
+                self.forward(model, self.augment.evaluation(source.storage.take(index).pixels))
+                for index in equal_batches(source.index, self.batch)
             ]
         model.train(training)
-        return torch.cat(chunks)
+        return torch.cat(chunks)[: len(source.index)]
 
     def __call__(self, models: dict[str, nn.Module]) -> dict[str, float]:
         found = {

@@ -7,7 +7,10 @@ from torch import Tensor
 
 
 class Meter:
-    """Sums of 0-dim tensors on the device, read in one copy when their means are asked for."""
+    """Sums of 0-dim tensors on the device, kept in place, read in one copy when their means are asked for.
+
+    `add` is all on the device, so that a CUDA graph can hold it; who calls it raises `count` by one.
+    """
 
     def __init__(self):
         self.sums: dict[str, Tensor] = {}
@@ -15,14 +18,17 @@ class Meter:
 
     def add(self, metrics: dict[str, Tensor]) -> None:
         for name, value in metrics.items():
-            self.sums[name] = self.sums.get(name, 0) + value.detach().float()
-        self.count += 1
+            if name not in self.sums:
+                self.sums[name] = torch.zeros((), device=value.device)
+            self.sums[name].add_(value.detach())
 
     def means(self) -> dict[str, float]:
         """Means since they were last asked for."""
         values = (torch.stack(list(self.sums.values())) / self.count).tolist()
-        names, self.sums, self.count = list(self.sums), {}, 0
-        return dict(zip(names, values, strict=True))
+        self.count = 0
+        for total in self.sums.values():
+            total.zero_()
+        return dict(zip(self.sums, values, strict=True))
 
     def state_dict(self) -> dict:
         return {"sums": self.sums, "count": self.count}

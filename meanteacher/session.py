@@ -15,6 +15,7 @@ from meanteacher.loggers import Logger, RunInfo
 from meanteacher.loggers.jsonl import Jsonl
 from meanteacher.loggers.progress import Progress
 from meanteacher.runfolder import RunFolder
+from meanteacher.step import TrainStep
 from meanteacher.trainer import Trainer
 
 log = logging.getLogger(__name__)
@@ -42,6 +43,11 @@ class Session:
             torch.get_num_threads(),
         )
         self.precision = state["precision"] if state else device.choose_precision(keys["precision"], self.device)
+        here = state is not None and state["device"] == self.device.type
+        self.compiled = (
+            state["compiled"] if here else device.choose_compile(keys["compile"], self.device, settings["steps"])
+        )
+        device.prepare(self.device, self.compiled)
         free = device.free_memory(self.device)
         self.storage = choose_storage(settings["dataset"]["storage"], self.data.train.pixels, free)
         torch.manual_seed(settings["seed"])
@@ -66,20 +72,27 @@ class Session:
             batch=keys["eval_batch"],
             device=self.device,
             precision=self.precision,
+            compiled=self.compiled,
         )
-        return Trainer(
+        train_step = TrainStep(
             method=self.method,
             average=build_average(self.method, keys),
             optimizer=build(settings["optimizer"], module=self.method),
             lr=settings["optimizer"]["lr"],
             schedule=build(settings["schedule"]),
             batches=Batches(loader=loader, augment=self.augment, seed=settings["seed"], device=self.device),
-            evaluator=evaluator,
-            loggers=self.loggers(),
-            **{key: settings[key] for key in ("steps", "eval_every", "seed")},
-            **{key: keys[key] for key in ("log_every", "checkpoint_minutes")},
+            seed=settings["seed"],
             device=self.device,
             precision=self.precision,
+            compiled=self.compiled,
+            state=state,
+        )
+        return Trainer(
+            train_step=train_step,
+            evaluator=evaluator,
+            loggers=self.loggers(),
+            **{key: settings[key] for key in ("steps", "eval_every")},
+            **{key: keys[key] for key in ("log_every", "checkpoint_minutes")},
             folder=self.folder.path,
             state=state,
         )
@@ -110,11 +123,10 @@ class Session:
         for note in data.notes + split.notes:
             log.info("note    %s", note)
         log.info("model   %s, %s, method %s", self.names["model"], parameters, self.names["method"])
-        batch = trainer.batches.images_per_step()
+        batch = trainer.train_step.batches.images_per_step()
         seed = settings["seed"]
-        log.info(
-            "run     %d steps of %d images, seed %d, %s %s", trainer.steps, batch, seed, self.device, self.precision
-        )
+        how = f"{self.device} {self.precision}, {'compiled' if self.compiled else 'eager'}"
+        log.info("run     %d steps of %d images, seed %d, %s", trainer.steps, batch, seed, how)
         log.info("folder  %s", self.folder.path)
         left = batchnorm.share_of_initial_statistics(self.method.student, trainer.steps)
         if left > 0.05:
@@ -156,6 +168,7 @@ class Session:
             **report.measured(self.trainer, self.device),
             **report.environment(self.device),
             "precision": self.precision,
+            "compiled": self.compiled,
             "data": report.data(self.data, self.settings),
             "split_digest": self.split.digest(),
         }
@@ -181,7 +194,7 @@ class Session:
         captions = [data.classes[target] for target in data.train.targets[shown]]
         pixels = np.array(data.train.pixels[shown])
         few = torch.from_numpy(pixels[:8]).to(self.device)
-        drawn = {view: trainer.batches.augmented(few, (view,) * 3) for view in self.augment.views}
+        drawn = {view: trainer.train_step.batches.augmented(few, (view,) * 3) for view in self.augment.views}
         views = {f"{view} {k}": v.cpu().numpy() for view, three in drawn.items() for k, v in enumerate(three, 1)}
         confusion = (predictions, data.test.targets, data.classes, folder / "confusion.png", f"{title}: {name}")
         return {

@@ -14,9 +14,9 @@ import yaml
 from conftest import ROOT, TINY, command, options, settings
 from PIL import Image
 
-from meanteacher import composed, experiment, trainer
+from meanteacher import composed, experiment, pace
 from meanteacher.errors import UserError
-from meanteacher.trainer import Trainer
+from meanteacher.step import TrainStep
 
 
 def go(path, *overrides):
@@ -93,16 +93,16 @@ def test_the_median_of_the_last_20_evaluations(tmp_path):
 def test_an_interrupted_run_goes_on_to_the_same_bits(method, tmp_path, monkeypatch):
     changes = (f"method={method}", "steps=9", "trainer.log_every=2", "model.dropout=0.2", "validation=40")
     whole = go(tmp_path / "whole", *changes)
-    original = Trainer.train_step
+    original = TrainStep.__call__
 
     def stop_in_step_5(self, step):
         original(self, step)
         if step == 4:
             signal.raise_signal(signal.SIGINT)
 
-    monkeypatch.setattr(Trainer, "train_step", stop_in_step_5)
+    monkeypatch.setattr(TrainStep, "__call__", stop_in_step_5)
     assert go(tmp_path / "parts", *changes)["status"] == "interrupted"
-    monkeypatch.setattr(Trainer, "train_step", original)
+    monkeypatch.setattr(TrainStep, "__call__", original)
     parts = go(tmp_path / "parts", *changes)
     assert parts["status"] == "finished" and parts["attempts"] == 2 and parts["bitwise"]
     assert parts["models"] == whole["models"] and parts["validation"] == whole["validation"]
@@ -115,17 +115,17 @@ def test_an_interrupted_run_goes_on_to_the_same_bits(method, tmp_path, monkeypat
 
 def test_a_killed_run_goes_on_from_its_checkpoint_and_a_broken_one_falls_back(tmp_path, monkeypatch, caplog):
     whole = go(tmp_path / "whole")
-    original = Trainer.train_step
+    original = TrainStep.__call__
 
     def die_in_step_5(self, step):
         if step == 4:
             raise SystemExit
         original(self, step)
 
-    monkeypatch.setattr(Trainer, "train_step", die_in_step_5)
+    monkeypatch.setattr(TrainStep, "__call__", die_in_step_5)
     with pytest.raises(SystemExit):
         go(tmp_path / "parts", "trainer.checkpoint_minutes=0.0000001")
-    monkeypatch.setattr(Trainer, "train_step", original)
+    monkeypatch.setattr(TrainStep, "__call__", original)
     (tmp_path / "parts" / "checkpoint.pt").write_bytes(b"torn")
     assert json.loads((tmp_path / "parts" / "result.json").read_text())["status"] == "failed"
     assert go(tmp_path / "parts")["models"] == whole["models"]
@@ -135,7 +135,7 @@ def test_a_killed_run_goes_on_from_its_checkpoint_and_a_broken_one_falls_back(tm
 
 def test_a_finished_run_is_reported_and_fresh_keeps_the_old_one(tmp_path, monkeypatch):
     first = go(tmp_path / "run")
-    monkeypatch.setattr(Trainer, "train_step", None)
+    monkeypatch.setattr(TrainStep, "__call__", None)
     assert go(tmp_path / "run") == first
     monkeypatch.undo()
     again = go(tmp_path / "run", "fresh=true")
@@ -163,7 +163,7 @@ def test_a_loss_that_is_not_finite_stops_the_run_and_says_so(tmp_path):
 
 
 def test_a_long_run_says_so_at_once_and_names_what_is_shorter(tmp_path, monkeypatch, caplog):
-    monkeypatch.setattr(trainer, "LONG_HOURS", 1e-9)
+    monkeypatch.setattr(pace, "LONG_HOURS", 1e-9)
     with caplog.at_level("INFO", "meanteacher"):
         go(tmp_path / "run", "steps=8")
     assert "images/s, about" in caplog.text and "this run takes about" in caplog.text and "steps=1 would" in caplog.text

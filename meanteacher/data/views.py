@@ -17,20 +17,22 @@ def derive(seed: int, key: int, step: int) -> int:
 
 
 class Batches:
-    """`batches(step, views)` gives (Labeled, Unlabeled): a pure function of (seed, step), on the device."""
+    """`draw(step)`, then `views` of what it gave: together a pure function of (seed, step), on the device."""
 
     def __init__(self, *, loader: Loader, augment: Augment, seed: int, device: torch.device):
         self.loader, self.augment, self.seed = loader, augment, seed
         self.generator = torch.Generator(device)
 
-    def __call__(self, step: int, views: Views) -> tuple[Labeled, Unlabeled]:
+    def draw(self, step: int) -> tuple[Raw, Raw]:
+        """The images of a step, labeled and unlabeled, and the generator seeded for their views."""
         labeled, unlabeled = self.loader(step)
         self.generator.manual_seed(derive(self.seed, AUGMENT, step))
-        target = self.loader.target(labeled.index)
-        if unlabeled is None:
-            unlabeled = Raw(labeled.index[:0], labeled.pixels[:0])
+        return labeled, Raw(labeled.index[:0], labeled.pixels[:0]) if unlabeled is None else unlabeled
+
+    def views(self, labeled: Raw, unlabeled: Raw, views: Views) -> tuple[Labeled, Unlabeled]:
+        """All on the device, nothing read back."""
         return (
-            Labeled(labeled.index, self.augmented(labeled.pixels, views.labeled), target),
+            Labeled(labeled.index, self.augmented(labeled.pixels, views.labeled), self.loader.target(labeled.index)),
             Unlabeled(unlabeled.index, self.augmented(unlabeled.pixels, views.unlabeled)),
         )
 
