@@ -11,6 +11,7 @@ from torch import nn
 from meanteacher.batch import Labeled, Unlabeled
 from meanteacher.build import build, build_method
 from meanteacher.errors import UserError
+from meanteacher.methods.fixmatch import FixMatch
 from meanteacher.methods.mean_teacher import MeanTeacher
 from meanteacher.schedules import Constant
 
@@ -58,11 +59,12 @@ def train(method, blobs, steps):
 
 
 def apart(method):
-    """A method whose teacher differs from its student, as after some steps."""
+    """A method as after some steps: its teacher differs from its student, and its predictions are confident."""
     torch.manual_seed(5)
     with torch.no_grad():
         for p in method.student.parameters():
             p.add_(0.05 * torch.randn_like(p))
+        method.student.classifier.weight.mul_(5)
     return method
 
 
@@ -215,3 +217,34 @@ def test_optimizers_leave_the_teacher_and_the_norms_alone(blobs):
         assert rest["weight_decay"] == 0
         everything = build(settings(f"optimizer={name}", "optimizer.decay_norm_and_bias=true")["optimizer"], module=one)
         assert len(everything.param_groups) == 1
+
+
+def test_fixmatch_loss_equals_its_closed_form():
+    rng = np.random.default_rng(2)
+    weights = rng.normal(size=(3, 5))
+    x, u, u2 = (rng.normal(size=(n, 5)) for n in (4, 12, 12))
+    target = np.array([0, 1, 2, 0])
+    one = FixMatch(student=nn.Linear(5, 3, bias=False), threshold=0.8, unlabeled_weight=2.0)
+    one.student.weight.data = torch.tensor(weights, dtype=torch.float32)
+    images = [torch.tensor(a, dtype=torch.float32, requires_grad=True) for a in (x, u, u2)]
+    output = one.training_step(
+        Labeled(torch.arange(4), (images[0],), torch.tensor(target)),
+        Unlabeled(torch.arange(12), tuple(images[1:])),
+        STEP,
+    )
+    q = softmax(u @ weights.T)
+    mask, pseudo = q.max(1) >= 0.8, q.argmax(1)
+    assert 0 < mask.sum() < 12
+    ce = -np.log(softmax(x @ weights.T)[np.arange(4), target]).mean()
+    strong = -(mask * np.log(softmax(u2 @ weights.T)[np.arange(12), pseudo])).sum() / 12
+    assert output.loss.item() == pytest.approx(ce + 2 * strong, rel=1e-5)
+    assert output.metrics["above_threshold"].item() == pytest.approx(mask.mean())
+    output.loss.backward()
+    assert images[1].grad is None or not images[1].grad.any(), "the pseudo-label carries no gradient"
+
+
+def test_fixmatch_without_a_confident_image_is_supervised():
+    one = FixMatch(student=nn.Linear(5, 3, bias=False), threshold=1.0, unlabeled_weight=2.0)
+    labeled = Labeled(torch.arange(2), (torch.randn(2, 5),), torch.tensor([0, 1]))
+    output = one.training_step(labeled, Unlabeled(torch.arange(4), (torch.randn(4, 5), torch.randn(4, 5))), STEP)
+    assert output.metrics["consistency"].item() == 0 and output.loss.item() == output.metrics["supervised"].item()
