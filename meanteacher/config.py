@@ -25,7 +25,6 @@ from pydantic import (
 )
 
 from meanteacher import types
-from meanteacher.data.folder import fingerprint
 from meanteacher.errors import UserError
 
 SUPPLIED = {"student", "num_classes", "num_images", "module", "channels", "classes"}
@@ -204,6 +203,8 @@ def digest(config: dict) -> str:
 @functools.cache
 def images(root: str, data_dir: str) -> str:
     """`fingerprint` of a folder of images, which a process lists only once."""
+    from meanteacher.data.folder import fingerprint
+
     return fingerprint(root=root, data_dir=data_dir)
 
 

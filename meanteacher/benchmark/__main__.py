@@ -73,7 +73,6 @@ def variants(args: argparse.Namespace, settings: dict) -> list[Variant]:
 
 def main(arguments: list[str]) -> int:
     logging.getLogger("meanteacher").addHandler(logging.NullHandler())
-    os.environ.setdefault("KINETO_LOG_LEVEL", "5")  # the profiler's own remarks
     try:
         args, overrides = parse(arguments)
         settings = prepare(args, overrides)

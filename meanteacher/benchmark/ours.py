@@ -1,10 +1,12 @@
 """Our step in a process of its own, as a run would take it."""
 
-from contextlib import ExitStack
+import os
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
 import torch
+from torch import Tensor
 from torch.profiler import ProfilerActivity, profile
 
 from meanteacher.benchmark import NAMES, Variant, roofline
@@ -19,6 +21,19 @@ PARTS = ("data", "augmentation", "forward+backward", "optimizer", "EMA")
 """Of a step; what is left is `rest`: seeds, learning rate, sums of metrics."""
 
 KERNELS = 15
+
+
+@contextmanager
+def silent():
+    """Without what C++ writes to stderr."""
+    kept, nothing = os.dup(2), os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nothing, 2)
+    try:
+        yield
+    finally:
+        os.dup2(kept, 2)
+        os.close(kept)
+        os.close(nothing)
 
 
 class Stop(Progress):
@@ -64,12 +79,17 @@ class Ours:
             "augmentation": lambda: found.extend(step.batches.views(*found, step.method.views)),
             "forward+backward": lambda: forward(*found[2:], now).loss.backward(),
             "optimizer": lambda: (step.optimizer.step(), step.optimizer.zero_grad(set_to_none=True)),
-            "EMA": lambda: step.method.after_step(now),
+            "EMA": lambda: self.averages(now),
         }
         seconds = {name: timed(self.device, part) for name, part in work.items()}
         raw = found[0].index, found[0].pixels, found[1].index, found[1].pixels
         whole = timed(self.device, lambda: (step.batches.draw(0), step.compute(now, *raw)))
         return {"step": whole} | seconds | {"rest": whole - sum(seconds.values())}
+
+    def averages(self, now: Tensor) -> None:
+        self.step.method.after_step(now)
+        if self.step.average:
+            self.step.average.update(self.step.method.student, now)
 
     def roofline(self) -> dict:
         """Of the same step, counted; see `roofline`."""
@@ -87,7 +107,7 @@ class Ours:
     def kernels(self) -> list[dict]:
         """The most expensive kernels of a step (operators on a CPU), by their own time."""
         activities = [ProfilerActivity.CPU] + [ProfilerActivity.CUDA] * (self.device.type == "cuda")
-        with profile(activities=activities) as profiler:
+        with silent(), profile(activities=activities) as profiler:
             self.seconds(1)
         key = "self_device_time_total" if self.device.type == "cuda" else "self_cpu_time_total"
         events = sorted(profiler.key_averages(), key=lambda event: -getattr(event, key))
