@@ -49,7 +49,7 @@ class Graphed:
             graph.register_generator_state(generator)
         self.inputs = [tensor.clone() for tensor in tensors]
         try:
-            with torch.cuda.graph(graph, stream=self.stream):
+            with torch.cuda.graph(graph, stream=self.stream, capture_error_mode="thread_local"):
                 self.function(*self.inputs)
         except RuntimeError as error:
             log.warning("slower: the step cannot be captured as a CUDA graph (%s)", str(error).splitlines()[0])

@@ -363,3 +363,22 @@ def test_changed_image_is_decoded_again(tmp_path):
     load(root)
     values = save(root / "train" / "cat" / "0000.png", seed=99)
     np.testing.assert_array_equal(load(root).train.pixels[0], values.transpose(2, 0, 1))
+
+
+def test_a_run_lists_its_folder_once_and_trains_on_what_it_is_named_by(monkeypatch, tmp_path):
+    root = fill(tmp_path / "root")
+    load(root)
+    listed, calls = module._listed, []
+    monkeypatch.setattr(module, "_listed", lambda **options: calls.append(1) or listed(**options))
+    fingerprint(root=str(root), data_dir=str(tmp_path / "data"))
+    save(root / "train" / "cat" / "new.png")
+    assert len(load(root).train.names) == 10 and len(calls) == 1
+    assert len(load(root).train.names) == 11
+
+
+def test_images_that_change_while_they_are_decoded_are_not_cached(tmp_path):
+    root = fill(tmp_path / "root")
+    fingerprint(root=str(root), data_dir=str(tmp_path / "data"))
+    values = save(root / "train" / "cat" / "0000.png", seed=99)
+    assert "changed" in failure(root) and not list((tmp_path / "data" / "cache").glob("image_folder-*"))
+    np.testing.assert_array_equal(load(root).train.pixels[0], values.transpose(2, 0, 1))

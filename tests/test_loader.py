@@ -1,10 +1,15 @@
 """Batches: a pure function of (seed, step), every image once an epoch, the same from every storage."""
 
+from pathlib import Path
+
 import numpy as np
+import psutil
 import pytest
 import torch
 
-from meanteacher.data import splits
+from meanteacher.data import Images, splits
+from meanteacher.data.augment import Normalize
+from meanteacher.data.cache import reader
 from meanteacher.data.loader import Loader, Storage, Stream, choose_storage
 from meanteacher.errors import UserError
 
@@ -44,6 +49,49 @@ def test_a_memory_map_gives_the_resident_batches(blobs, tmp_path):
     for step in (0, 1, 2, 9, 10, 4):
         for raw, again in zip(mapped(step), resident(step), strict=True):
             assert torch.equal(raw.index, again.index) and torch.equal(raw.pixels, again.pixels)
+
+
+@pytest.mark.parametrize("order", ["C", "F"])
+@pytest.mark.parametrize("rows", [slice(None), slice(20, 180), slice(20, 180, 2)], ids=["whole", "part", "every other"])
+def test_reading_a_file_is_indexing_its_map(blobs, tmp_path, order, rows):
+    np.save(tmp_path / "pixels.npy", np.asarray(blobs.train.pixels, order=order))
+    pixels, index = np.load(tmp_path / "pixels.npy", mmap_mode="r"), np.array([3, 0, 79, 3])
+    pixels = pixels if rows == slice(None) else pixels[rows]
+    np.testing.assert_array_equal(reader(pixels)(index), blobs.train.pixels[rows][index])
+    np.testing.assert_array_equal(Storage(pixels, CPU, "device").pixels, blobs.train.pixels[rows])
+
+
+def test_a_resident_copy_is_whole():
+    pixels = np.random.default_rng(0).integers(1, 256, (2500, 1, 2, 2), np.uint8)
+    np.testing.assert_array_equal(Storage(pixels, CPU, "device").pixels, pixels)
+
+
+def test_a_file_cut_short_is_an_error(blobs, tmp_path):
+    np.save(tmp_path / "pixels.npy", blobs.train.pixels)
+    storage = Storage(np.load(tmp_path / "pixels.npy", mmap_mode="r"), CPU, "mmap")
+    with (tmp_path / "pixels.npy").open("r+b") as file:
+        file.truncate(1000)
+    with pytest.raises(ValueError):
+        storage.take(np.array([199]))
+
+
+@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="counts resident memory as Linux does")
+def test_reading_a_memory_map_leaves_nothing_in_memory(tmp_path):
+    count, shape = 65_536, (3, 32, 32)
+    np.lib.format.open_memmap(tmp_path / "pixels.npy", mode="w+", dtype=np.uint8, shape=(count, *shape))[0] = 200
+    pixels, targets = np.load(tmp_path / "pixels.npy", mmap_mode="r"), np.zeros(count, np.int64)
+    train = Images(pixels=pixels, targets=targets, names=[])
+    positions = np.arange(count)
+    split = splits.Split(labeled=positions[:10], unlabeled=positions, validation=positions[:0])
+    storage, process = Storage(pixels, CPU, "mmap"), psutil.Process()
+    batches = Loader(train=train, split=split, labeled_batch=8, unlabeled_batch=512, seed=0, storage=storage)
+    before = process.memory_info().rss
+    for step in range(2 * count // 512):
+        batches(step)
+    for start in range(0, count, 1000):
+        storage.take(positions[start : start + 1000])
+    Normalize().fit(pixels)
+    assert process.memory_info().rss - before < 60e6
 
 
 def test_pixels_and_targets_belong_to_the_index(blobs):

@@ -4,16 +4,20 @@ An operation draws one set of parameters per image from the generator it is give
 then applies them deterministically. No loop over images, no synchronisation with the host, no change of its input.
 """
 
+from collections.abc import Iterator
+
 import numpy as np
 import torch
 from pydantic import Field
 from torch import Generator, Tensor
 
+from meanteacher.data.cache import reader
 from meanteacher.errors import UserError
 from meanteacher.types import Annotated, Fraction, Literal, NonNegativeFloat, NonNegativeInt, PositiveFloat
 
 FIT_VALUES = 2**22  # pixel values that fitting holds in memory at once
 ZCA_IMAGES = 50_000  # images that ZCA is fitted on at most
+NORMALIZE_IMAGES = 200_000  # images that Normalize is fitted on at most
 
 
 class Operation:
@@ -213,25 +217,30 @@ class _Fitted:
         return self._apply(images)
 
     @staticmethod
-    def _chunks(pixels: np.ndarray, count: int) -> list[np.ndarray]:
-        """Positions of `count` images evenly spaced over `pixels`, in chunks small enough to be read at once."""
+    def _chunks(pixels: np.ndarray, count: int) -> Iterator[Tensor]:
+        """`count` images evenly spaced over `pixels`, uint8, in chunks small enough to be held at once."""
         chunks = min(count, 1 + count * pixels[0].size // FIT_VALUES)
-        return np.array_split(np.arange(count) * len(pixels) // count, chunks)
+        positions = np.array_split(np.arange(count) * len(pixels) // count, chunks)
+        return map(torch.from_numpy, map(reader(pixels), positions))
 
 
 class Normalize(_Fitted):
-    """(x − mean) / std with each channel's mean and standard deviation over the fitted images, float32 [C, 1, 1]."""
+    """(x − mean) / std with each channel's mean and standard deviation, float32 [C, 1, 1].
+
+    They are those of the fitted images, of at most 200,000 evenly spaced ones.
+    """
 
     def fit(self, pixels: np.ndarray) -> None:
-        mean = square = 0.0
-        for chunk in self._chunks(pixels, len(pixels)):
-            values, share = pixels[chunk] / 255, len(chunk) / len(pixels)
-            mean = mean + share * values.mean((0, 2, 3))
-            square = square + share * np.square(values).mean((0, 2, 3))
-        variance = square - mean**2
+        count, total, squares = min(len(pixels), NORMALIZE_IMAGES), 0.0, 0.0
+        for chunk in self._chunks(pixels, count):
+            for images in map(Tensor.double, chunk.split(64)):  # whole numbers: the sums are exact
+                total, squares = total + images.sum((0, 2, 3)), squares + images.square().sum((0, 2, 3))
+        number = count * pixels[0, 0].size
+        mean = total / number
+        variance = (squares / number - mean.square()) / 255**2
         if variance.min() < 1e-10:
             raise UserError(f"Normalize: channel {variance.argmin()} has one value in all training images; check them")
-        self.mean, self.std = torch.from_numpy(np.stack([mean, variance**0.5])).float().to(self.device)[..., None, None]
+        self.mean, self.std = torch.stack([mean / 255, variance.sqrt()]).float().to(self.device)[..., None, None]
 
     def _apply(self, images: Tensor) -> Tensor:
         return (images - self.mean) / self.std
@@ -251,7 +260,7 @@ class ZCA(_Fitted):
     def fit(self, pixels: np.ndarray) -> None:
         count, total, products = min(len(pixels), ZCA_IMAGES), 0.0, 0.0
         for chunk in self._chunks(pixels, count):
-            rows = self._normalize_contrast(torch.from_numpy(pixels[chunk]).float() / 255)
+            rows = self._normalize_contrast(chunk.float() / 255)
             total, products = total + rows.double().sum(0), products + (rows.T @ rows).double()
         mean = total / count
         values, vectors = torch.linalg.eigh(products / count - torch.outer(mean, mean))

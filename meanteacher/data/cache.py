@@ -5,10 +5,12 @@ Everything lies in `data_dir/cache`, which may be deleted at any time: it is reb
 
 import contextlib
 import json
+import mmap
 import os
 import shutil
 import sys
 import textwrap
+import weakref
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -65,6 +67,28 @@ def cached(*, directory: Path, key: str, decode: Callable[[Path], Dataset]) -> D
     if found is None:
         raise UserError(f"{final} cannot be read back after it was written: delete it and check the disk")
     return found
+
+
+def reader(pixels: np.ndarray) -> Callable[[np.ndarray], np.ndarray]:
+    """A function from positions, int64 [B], to copies of those images, uint8 [B, C, H, W]; threads may share it.
+
+    Images of a file that is memory-mapped read-only are read from the file: what is touched through the map counts as
+    memory of this process for as long as the map lives, in the end the whole file.
+    """
+    whole = getattr(pixels, "mode", None) == "r" and isinstance(pixels.base, mmap.mmap) and pixels.flags.c_contiguous
+    if not whole:
+        return pixels.__getitem__
+    file, shape, size = os.open(pixels.filename, os.O_RDONLY), pixels.shape[1:], pixels[0].nbytes
+
+    def read(index: np.ndarray) -> np.ndarray:
+        images = np.empty((len(index), *shape), np.uint8)
+        rows = memoryview(images.reshape(-1))
+        for row, position in enumerate(index.tolist()):
+            rows[row * size : (row + 1) * size] = os.pread(file, size, pixels.offset + position * size)
+        return images
+
+    weakref.finalize(read, os.close, file)
+    return read
 
 
 def remembered(*, directory: Path, key: str, condition: str, compute: Callable[[], str], store: bool) -> str:

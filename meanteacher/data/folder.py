@@ -43,6 +43,10 @@ class _Listing:
     notes: list[str]
 
 
+_found: dict[tuple[str, Path], tuple[_Listing, str]] = {}
+"""What `fingerprint` has found, by root and data_dir: listing a folder of many images takes most of a second start."""
+
+
 def image_folder(*, root: str, data_dir: str, image_size: PositiveInt) -> Dataset:
     """Images in folders named after their classes, as RGB [3, image_size, image_size].
 
@@ -53,23 +57,35 @@ def image_folder(*, root: str, data_dir: str, image_size: PositiveInt) -> Datase
     Raises UserError for a root that is missing, empty or not laid out like this, and for an image that cannot be read.
     """
     directory = Path(data_dir).expanduser().absolute()
-    listing = _listed(root=root, directory=directory)
-    dataset = cached(
-        directory=directory,
-        key=f"image_folder-{_digest(listing=listing, directory=directory)}-{image_size}",
-        decode=lambda folder: _decoded(listing=listing, folder=folder, image_size=image_size),
-    )
+    listing, digest = _found.pop((root, directory), None) or _find(root=root, directory=directory)
+
+    def decode(folder: Path) -> Dataset:
+        decoded = _decoded(listing=listing, folder=folder, image_size=image_size)
+        now = _listed(root=root, directory=directory)
+        if (now.train, now.test) != (listing.train, listing.test):
+            raise UserError(f"{listing.root} has changed while its images were read: run again")
+        return decoded
+
+    dataset = cached(directory=directory, key=f"image_folder-{digest}-{image_size}", decode=decode)
     return replace(dataset, notes=listing.notes + dataset.notes)
 
 
 def fingerprint(*, root: str, data_dir: str) -> str:
     """A digest (32 hex digits) of the images that `image_folder` would read: of their relative paths and their bytes.
 
-    It is remembered in data_dir and computed anew only when a path, a size or a time stamp has changed.
+    It is remembered in data_dir and computed anew only when a path, a size or a time stamp has changed. The next call of
+    `image_folder` takes the images that were found here, so a run is named after what it trains on.
     Raises UserError as `image_folder` does, except for files that are no images.
     """
     directory = Path(data_dir).expanduser().absolute()
-    return _digest(listing=_listed(root=root, directory=directory), directory=directory)
+    _found[root, directory] = found = _find(root=root, directory=directory)
+    return found[1]
+
+
+def _find(*, root: str, directory: Path) -> tuple[_Listing, str]:
+    """What a root holds, and its `fingerprint`."""
+    listing = _listed(root=root, directory=directory)
+    return listing, _digest(listing=listing, directory=directory)
 
 
 def _digest(*, listing: _Listing, directory: Path) -> str:
@@ -213,18 +229,19 @@ def _scanned(*, root: Path, folder: Path, left_out: list[Path]) -> list[_File]:
         here = pending.pop()
         relative = here.relative_to(root).as_posix()
         for entry in _entries(here):
-            visible = not entry.name.startswith(".")
+            name = entry.name
+            visible = not name.startswith(".")
             loops = entry.is_symlink() and here.resolve().is_relative_to(Path(entry.path).resolve())
             if visible and entry.is_dir() and not loops:
-                pending.append(here / entry.name)
-            elif visible and os.path.splitext(entry.name)[1].lower() in _SUFFIXES:
-                files.append(_stamped(name=f"{relative}/{entry.name}", entry=entry))
+                pending.append(here / name)
+            elif visible and name[name.rfind(".") :].lower() in _SUFFIXES:
+                files.append(_stamped(f"{relative}/{name}", entry))
             else:
-                left_out.append(here / entry.name)
+                left_out.append(here / name)
     return sorted(files)
 
 
-def _stamped(*, name: str, entry: os.DirEntry[str]) -> _File:
+def _stamped(name: str, entry: os.DirEntry[str]) -> _File:
     """An image file and its stamps. Raises UserError for a link that leads nowhere."""
     try:
         stat = entry.stat()

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from meanteacher.data import Images
+from meanteacher.data.cache import reader
 from meanteacher.data.splits import Split
 from meanteacher.errors import UserError
 
@@ -40,29 +41,34 @@ class Stream:
 
 
 class Storage:
-    """The images of one part: `device` copies them all there, `mmap` reads each batch from the array or file on demand."""
+    """The images of one part: `device` copies them all there, `mmap` reads each batch from the array or file on demand.
+
+    pixels: uint8 [N, C, H, W]. Reading leaves nothing of a memory-mapped file behind in this process's memory.
+    """
 
     def __init__(self, pixels: np.ndarray, device: torch.device, mode: str):
-        self.device, self.mode = device, mode
+        self.device, self.mode, self.read, self.count = device, mode, reader(pixels), len(pixels)
         if mode == "device":
-            resident = torch.empty(pixels.shape, dtype=torch.uint8, device=device)
-            for start in range(0, len(pixels), 8192):
-                resident[start : start + 8192] = torch.from_numpy(np.array(pixels[start : start + 8192]))
-            self.pixels = resident
-        else:
-            self.pixels = pixels
+            self.pixels = torch.empty(pixels.shape, dtype=torch.uint8, device=device)
+            for start in range(0, self.count, 1024):
+                images = self.read(np.arange(start, min(start + 1024, self.count)))
+                self.pixels[start : start + len(images)] = torch.from_numpy(images)
 
     def __len__(self) -> int:
-        return len(self.pixels)
+        return self.count
 
     def take(self, index: np.ndarray) -> Raw:
         on_device = to_device(torch.from_numpy(index), self.device)
         if self.mode == "device":
             return Raw(on_device, self.pixels.index_select(0, on_device))
-        return Raw(on_device, to_device(torch.from_numpy(self.pixels[index]), self.device))
+        return Raw(on_device, to_device(torch.from_numpy(self.read(index)), self.device))
 
 
 def to_device(tensor: Tensor, device: torch.device) -> Tensor:
+    """On a GPU the host waits for nothing: the copy runs from pinned memory, in the order of the stream.
+
+    The pinned memory may be dropped at once, as PyTorch's allocator hands it out again only when the copy is done.
+    """
     return tensor.pin_memory().to(device, non_blocking=True) if device.type == "cuda" else tensor.to(device)
 
 
@@ -74,7 +80,8 @@ def choose_storage(mode: str, pixels: np.ndarray, free_bytes: int) -> str:
 class Loader:
     """`loader(step)` gives (labeled, unlabeled) of a step; unlabeled is None where `unlabeled_batch` is 0.
 
-    Nothing but (seed, step) decides, whatever the storage; a memory-mapped batch is read one step ahead in a thread.
+    Nothing but (seed, step) decides, whatever the storage. A memory-mapped batch is read, pinned and sent to the device
+    one step ahead in a thread.
     """
 
     def __init__(
