@@ -39,5 +39,6 @@ class EMA(nn.Module):
                     theirs.append(other)
                 else:
                     own.copy_(other)
-        weight = 1 - self.decay_at(step)
-        torch._foreach_lerp_(mine, theirs, [weight] * len(mine))
+        change = torch._foreach_sub(theirs, mine)
+        torch._foreach_mul_(change, 1 - self.decay_at(step))
+        torch._foreach_add_(mine, change)  # three kernels on a GPU; a lerp by a tensor would be one for each weight

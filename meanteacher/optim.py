@@ -16,6 +16,11 @@ def groups(module: nn.Module, weight_decay: float, decay_norm_and_bias: bool) ->
     return [group for group in both if group["params"]]
 
 
+def on_gpu(module: nn.Module) -> bool:
+    """Whether a CUDA graph may hold the optimizer's step, which Adam wants to be told."""
+    return all(p.is_cuda for p in module.parameters())
+
+
 def sgd(
     *,
     module: nn.Module,
@@ -40,7 +45,7 @@ def adam(
 ) -> Optimizer:
     """Weight decay is added to the gradient."""
     params = groups(module, weight_decay, decay_norm_and_bias)
-    return Adam(params, lr=torch.tensor(lr), betas=(beta1, beta2), fused=True)
+    return Adam(params, lr=torch.tensor(lr), betas=(beta1, beta2), fused=True, capturable=on_gpu(module))
 
 
 def adamw(
@@ -54,7 +59,7 @@ def adamw(
 ) -> Optimizer:
     """Weight decay is decoupled from the gradient (Loshchilov & Hutter 2019)."""
     params = groups(module, weight_decay, decay_norm_and_bias)
-    return AdamW(params, lr=torch.tensor(lr), betas=(beta1, beta2), fused=True)
+    return AdamW(params, lr=torch.tensor(lr), betas=(beta1, beta2), fused=True, capturable=on_gpu(module))
 
 
 class LearningRate:

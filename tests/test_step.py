@@ -93,7 +93,7 @@ def test_a_compiled_loss_is_the_eager_one(method, tmp_path):
     same = (f"method={method}", "trainer.precision=fp32", "model.dropout=0.3")
     device.prepare(torch.device("cpu"), compiled=True)
     with step(tmp_path / "run", *same) as one:
-        compiled = torch.compile(one.method.training_step, fullgraph=True, backend="aot_eager")
+        compiled = torch.compile(one.method.training_step, fullgraph=one.method.fullgraph, backend="aot_eager")
         labeled, unlabeled = one.batches.views(*one.batches.draw(3), one.method.views)
         losses = []
         for loss in (one.method.training_step, compiled):

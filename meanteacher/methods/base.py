@@ -15,6 +15,8 @@ class Method(nn.Module):
 
     student: nn.Module
     views: Views
+    fullgraph = True
+    """Whether torch.compile can take `training_step` whole; not where it takes a gradient of its own."""
 
     def training_step(self, labeled: Labeled, unlabeled: Unlabeled, step: Tensor) -> StepOutput:
         """The loss of one step. step: 0-dim float tensor, counted from 0."""

@@ -73,12 +73,20 @@ class WideResNet(nn.Module):
                 inputs = outputs
         self.stem = conv(channels, 16, 3, 1)
         self.blocks = nn.Sequential(*blocks)
-        self.exit = nn.Sequential(norm(inputs), act(), nn.AdaptiveAvgPool2d(1), nn.Flatten())
+        self.exit = nn.Sequential(norm(inputs), act())
         self.classifier = nn.Linear(inputs, classes)
+        self.feature_channels = inputs
         self.apply(initialize)
 
+    def features(self, images: Tensor) -> Tensor:
+        """The last feature map: [B, feature_channels, H/4, W/4]."""
+        return self.exit(self.blocks(self.stem(images)))
+
+    def head(self, features: Tensor) -> Tensor:
+        return self.classifier(features.mean((2, 3)))
+
     def forward(self, images: Tensor) -> Tensor:
-        return self.classifier(self.exit(self.blocks(self.stem(images))))
+        return self.head(self.features(images))
 
 
 def initialize(module: nn.Module) -> None:
