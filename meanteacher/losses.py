@@ -24,4 +24,15 @@ def softmax_kl(logits: Tensor, target_logits: Tensor) -> Tensor:
     return F.kl_div(logits.float().log_softmax(dim=1), target, reduction="none", log_target=True).sum(dim=1)
 
 
+def softmax_mse_both(logits: Tensor, others: Tensor) -> Tensor:
+    """`softmax_mse` with a gradient to both sides. [B, K] twice → [B]."""
+    return (logits.float().softmax(dim=1) - others.float().softmax(dim=1)).square().mean(dim=1)
+
+
+def entropy(logits: Tensor) -> Tensor:
+    """−Σ p log p with p = softmax(logits), in nats. [B, K] → [B]."""
+    log_p = logits.float().log_softmax(dim=1)
+    return -(log_p.exp() * log_p).sum(dim=1)
+
+
 CONSISTENCY = {"mse": softmax_mse, "kl": softmax_kl}

@@ -44,7 +44,9 @@ class TrainStep:
         if state is not None:
             self.load_state_dict(state)
         self.learning_rate = LearningRate(optimizer, lr, schedule, device)
-        self.loss = torch.compile(method.training_step, fullgraph=method.fullgraph) if compiled else method.training_step
+        self.loss = (
+            torch.compile(method.training_step, fullgraph=method.fullgraph) if compiled else method.training_step
+        )
         graphed = compiled and device.type == "cuda"
         self.work = Graphed(self.compute, [batches.generator]) if graphed else self.compute
 

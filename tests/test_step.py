@@ -1,5 +1,6 @@
 """The step: nothing is read back from the device in it, compiled or captured it computes what it computes eagerly."""
 
+import copy
 from contextlib import contextmanager
 
 import pytest
@@ -95,8 +96,9 @@ def test_a_compiled_loss_is_the_eager_one(method, tmp_path):
     with step(tmp_path / "run", *same) as one:
         compiled = torch.compile(one.method.training_step, fullgraph=one.method.fullgraph, backend="aot_eager")
         labeled, unlabeled = one.batches.views(*one.batches.draw(3), one.method.views)
-        losses = []
+        losses, state = [], copy.deepcopy(one.method.state_dict())
         for loss in (one.method.training_step, compiled):
+            one.method.load_state_dict(state)
             torch.manual_seed(0)
             losses.append(loss(labeled, unlabeled, torch.tensor(3.0)).loss)
     torch.testing.assert_close(*losses, rtol=1e-5, atol=1e-6)
@@ -110,6 +112,33 @@ def test_compiled_steps_are_the_eager_ones(method, tmp_path):
     compiled = trained(tmp_path / "compiled", 3, *same, "trainer.compile=always")
     for name, value in eager["method"].items():
         torch.testing.assert_close(compiled["method"][name], value, rtol=1e-3, atol=1e-4)
+
+
+def test_the_teacher_follows_after_the_optimizers_step(tmp_path):
+    with step(tmp_path / "run", "method=mean_teacher", "optimizer.lr=0.1") as one:
+        before = one.method.student.classifier.weight.detach().clone()
+        one(0)
+        student, teacher = one.method.student.classifier.weight, one.method.ema.model.classifier.weight
+    assert not torch.equal(student, before)
+    torch.testing.assert_close(teacher, (before + student) / 2)
+
+
+def test_the_learning_rate_is_that_of_the_schedule(tmp_path):
+    with step(tmp_path / "run", "steps=4", "schedule=cosine", "optimizer.lr=0.1") as one:
+        for k, expected in enumerate((1, 0.8535534, 0.5, 0.1464466)):
+            one(k)
+            for group in one.optimizer.param_groups:
+                assert group["lr"].item() == pytest.approx(0.1 * expected)
+
+
+def test_the_augmentation_is_drawn_anew_at_each_step_and_again_at_the_same(tmp_path):
+    with step(tmp_path / "run") as one:
+        raw, found = one.batches.draw(3), []
+        for k in (3, 4, 3):
+            one.batches.draw(k)  # seeds the views
+            found.append(one.batches.views(*raw, one.method.views)[1].views)
+    assert all(torch.equal(a, b) for a, b in zip(found[0], found[2], strict=True))
+    assert not any(torch.equal(a, b) for a, b in zip(found[0], found[1], strict=True))
 
 
 def test_compiling_is_chosen_where_it_pays():

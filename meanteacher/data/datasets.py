@@ -2,6 +2,7 @@
 
 import contextlib
 import hashlib
+import importlib.util
 import io
 import socket
 import sys
@@ -120,15 +121,11 @@ def digits(*, image_size: PositiveInt) -> Dataset:
     They come without a test part: a fixed stratified fifth is held out, the same in every run.
     """
     from PIL import Image
-    from sklearn.datasets import load_digits
 
-    raw = load_digits()
+    raw, targets = _digits()
     size = (image_size, image_size)
-    grey = [
-        Image.fromarray(image).resize(size, Image.Resampling.BILINEAR) for image in np.float32(raw.images * 255 / 16)
-    ]
+    grey = [Image.fromarray(image).resize(size, Image.Resampling.BILINEAR) for image in np.float32(raw * 255 / 16)]
     pixels = np.stack(grey)[:, None].round().clip(0, 255).astype(np.uint8)
-    targets = raw.target.astype(np.int64)
     names = [str(index) for index in range(len(targets))]
     held_out = fifth(names=names, targets=targets)
 
@@ -142,6 +139,19 @@ def digits(*, image_size: PositiveInt) -> Dataset:
         test=part(np.flatnonzero(held_out)),
         notes=[f"digits has no official test part: a fixed fifth ({held_out.sum()} images) is held out as one"],
     )
+
+
+def _digits() -> tuple[np.ndarray, np.ndarray]:
+    """Images [N, 8, 8] from 0 to 16 and targets [N], from scikit-learn's file: to import it takes as long as PyTorch."""
+    package = importlib.util.find_spec("sklearn")
+    file = Path(package.origin).parent / "datasets/data/digits.csv.gz"
+    if not file.exists():
+        from sklearn.datasets import load_digits
+
+        raw = load_digits()
+        return raw.images, raw.target.astype(np.int64)
+    table = np.loadtxt(file, delimiter=",", dtype=np.int64)
+    return table[:, :-1].reshape(-1, 8, 8), table[:, -1]
 
 
 def fifth(*, names: list[str], targets: np.ndarray) -> np.ndarray:

@@ -40,7 +40,8 @@ class WideResNet(nn.Module):
 
     bn_momentum follows PyTorch's convention (.001 keeps .999 of the running statistics). bn_shift: α of `PSBatchNorm2d`,
     0 for plain batch norm. slope: LeakyReLU's. Weights start as Kaiming normal over fan-out (He et al. 2015).
-    Raises UserError where depth is not 6n + 4.
+    stages: of equally many blocks, each with twice the channels of the one before; all but the first halve the sides, the first
+    divides them by first_stride. Raises UserError where depth is not 2·stages·n + stages + 1.
     """
 
     def __init__(
@@ -50,6 +51,8 @@ class WideResNet(nn.Module):
         classes: PositiveInt,
         depth: PositiveInt,
         width: PositiveInt,
+        stages: PositiveInt,
+        first_stride: PositiveInt,
         dropout: Decay,
         activation: Literal["leaky_relu", "mish"],
         slope: NonNegativeFloat,
@@ -58,17 +61,20 @@ class WideResNet(nn.Module):
         bn_shift: NonNegativeFloat,
     ):
         super().__init__()
-        if depth < 10 or (depth - 4) % 6:
-            raise UserError(f"model.depth={depth}: a WideResNet's depth is 6n + 4, for example 10, 16, 22, 28 or 40")
+        count, rest = divmod(depth - stages - 1, 2 * stages)
+        if count < 1 or rest:
+            depths = ", ".join(str(2 * stages * n + stages + 1) for n in (1, 2, 3, 4, 6))
+            raise UserError(f"model.depth={depth}: a WideResNet with {stages} stages has a depth of {depths}, …")
         norm = batchnorm.layer(momentum=bn_momentum, eps=bn_epsilon, shift=bn_shift)
 
         def act() -> nn.Module:
             return nn.Mish(inplace=True) if activation == "mish" else nn.LeakyReLU(slope, inplace=True)
 
         blocks, inputs = [], 16
-        for stage, outputs in enumerate((16 * width, 32 * width, 64 * width)):
-            for i in range((depth - 4) // 6):
-                stride = 2 if stage > 0 and i == 0 else 1
+        for stage in range(stages):
+            outputs = 16 * width * 2**stage
+            for i in range(count):
+                stride = (2 if stage else first_stride) if i == 0 else 1
                 blocks.append(Block(inputs, outputs, stride, not blocks, norm, act, dropout))
                 inputs = outputs
         self.stem = conv(channels, 16, 3, 1)
@@ -79,7 +85,7 @@ class WideResNet(nn.Module):
         self.apply(initialize)
 
     def features(self, images: Tensor) -> Tensor:
-        """The last feature map: [B, feature_channels, H/4, W/4]."""
+        """The last feature map: [B, feature_channels, H/4, W/4] with three stages."""
         return self.exit(self.blocks(self.stem(images)))
 
     def head(self, features: Tensor) -> Tensor:

@@ -1,0 +1,73 @@
+"""UDA, unsupervised data augmentation (Xie et al. 2020, arXiv 1904.12848)."""
+
+import torch
+from torch import Tensor, nn
+
+from meanteacher.batch import Labeled, StepOutput, Unlabeled, Views
+from meanteacher.losses import cross_entropy
+from meanteacher.methods.base import Method
+from meanteacher.types import Literal, NonNegativeFloat, PositiveFloat, PositiveInt
+from meanteacher.weighting import Weighting
+
+SIGNAL = {
+    "none": torch.ones_like,
+    "linear": lambda x: x,
+    "log": lambda x: 1 - torch.exp(-5 * x),
+    "exp": lambda x: torch.exp(5 * (x - 1)),
+}
+"""α of the training signal's annealing as a function of the share of the run."""
+
+
+class UDA(Method):
+    """L = Σ k · CE(student(weak(x)), y) / max(Σ k, 1) + λ · mean w(p) · CE(target, student(strong(u))).
+
+    target = softmax(z / T), p = softmax(z), z = student(weak(u)) without gradient: w judges the prediction that is
+    not sharpened. The second mean runs over all unlabeled images. The cross-entropy with a soft target is the
+    paper's; its code has KL, which differs by the target's entropy and has the same gradient. T: temperature, λ:
+    unlabeled_weight, w: weighting. k keeps the labeled images with p(y) ≤ η(s), η = 1 − (1 − α(s/steps)) (1 − 1/C), α
+    from tsa (see `SIGNAL`): training signal annealing. `none` keeps all. All views go through the student in one
+    batch and share its BatchNorm statistics.
+    """
+
+    views = Views(labeled=("weak",), unlabeled=("weak", "strong"))
+
+    def __init__(
+        self,
+        *,
+        student: nn.Module,
+        num_classes: PositiveInt,
+        num_images: PositiveInt,
+        weighting: Weighting,
+        unlabeled_weight: NonNegativeFloat,
+        temperature: PositiveFloat,
+        tsa: Literal["none", "linear", "log", "exp"],
+        steps: PositiveInt,
+    ):
+        super().__init__()
+        self.student, self.weight, self.temperature = student, unlabeled_weight, temperature
+        self.num_classes, self.tsa, self.steps = num_classes, tsa, steps
+        self.weighting = weighting.bind(num_classes=num_classes, num_images=num_images)
+
+    def tsa_threshold(self, step: Tensor) -> Tensor:
+        """η: from 1/C (`log`, `linear`; nearly for `exp`) to 1 (nearly for `log`)."""
+        return 1 - (1 - SIGNAL[self.tsa](step / self.steps)) * (1 - 1 / self.num_classes)
+
+    def training_step(self, labeled: Labeled, unlabeled: Unlabeled, step: Tensor) -> StepOutput:
+        sizes = [len(labeled.target), *(len(view) for view in unlabeled.views)]
+        logits, weak, strong = self.student(torch.cat([labeled.views[0], *unlabeled.views])).split(sizes)
+        errors = cross_entropy(logits, labeled.target)
+        correct = logits.detach().float().softmax(dim=1).gather(1, labeled.target.unsqueeze(1)).squeeze(1)
+        keep = (correct <= self.tsa_threshold(step)).float()
+        supervised = (keep * errors).sum() / keep.sum().clamp(min=1)
+        z = weak.detach().float()
+        weight = self.weighting(z.softmax(dim=1), unlabeled.index)
+        consistency = (weight * cross_entropy(strong, (z / self.temperature).softmax(dim=1))).mean()
+        return StepOutput(
+            supervised + self.weight * consistency,
+            {
+                "supervised": supervised.detach(),
+                "consistency": consistency.detach(),
+                "kept": weight.mean(),
+                "labeled_kept": keep.mean(),
+            },
+        )

@@ -1,0 +1,100 @@
+"""Shake-shake regularization (Gastaldi 2017, arXiv 1705.07485), the Mean Teacher paper's residual network for CIFAR-10."""
+
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import avg_pool2d, relu
+
+from meanteacher.errors import UserError
+from meanteacher.types import Fraction, PositiveFloat, PositiveInt
+
+
+def shake(one: Tensor, two: Tensor, training: bool) -> Tensor:
+    """α·one + (1 − α)·two with one α ~ U(0, 1) per image; the gradient takes another one, β. ½ for both outside of training."""
+    if not training:
+        return (one + two) / 2
+    alpha, beta = torch.rand(2, len(one), 1, 1, 1, device=one.device, dtype=one.dtype)
+    difference = one - two
+    return two + beta * difference + ((alpha - beta) * difference).detach()
+
+
+class Block(nn.Module):
+    """Two branches of ReLU, conv 3×3, BN, ReLU, conv 3×3, BN, shaken together and added to the shortcut."""
+
+    def __init__(self, inputs: int, outputs: int, stride: int, norm):
+        super().__init__()
+
+        def branch() -> nn.Module:
+            return nn.Sequential(
+                nn.ReLU(),
+                nn.Conv2d(inputs, outputs, 3, stride, 1, bias=False),
+                norm(outputs),
+                nn.ReLU(),
+                nn.Conv2d(outputs, outputs, 3, 1, 1, bias=False),
+                norm(outputs),
+            )
+
+        self.one, self.two = branch(), branch()
+        self.shortcut = nn.Identity() if inputs == outputs else Shortcut(inputs, outputs, stride, norm)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.shortcut(x) + shake(self.one(x), self.two(x), self.training)
+
+
+class Shortcut(nn.Module):
+    """Two paths of half the channels, the second shifted by one pixel before it is subsampled, side by side; then BN."""
+
+    def __init__(self, inputs: int, outputs: int, stride: int, norm):
+        super().__init__()
+        self.stride = stride
+        self.one = nn.Conv2d(inputs, outputs // 2, 1, bias=False)
+        self.two = nn.Conv2d(inputs, outputs // 2, 1, bias=False)
+        self.norm = norm(outputs)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = relu(x)
+        shifted = nn.functional.pad(x, (0, 1, 0, 1))[:, :, 1:, 1:]
+        paths = (self.one(avg_pool2d(x, 1, self.stride)), self.two(avg_pool2d(shifted, 1, self.stride)))
+        return self.norm(torch.cat(paths, 1))
+
+
+class ShakeShake(nn.Module):
+    """Shake-shake-depth 2×width d: float [B, channels, H, W] → logits [B, classes]. Raises UserError where depth is not 6n + 2."""
+
+    def __init__(
+        self,
+        *,
+        channels: PositiveInt,
+        classes: PositiveInt,
+        depth: PositiveInt,
+        width: PositiveInt,
+        bn_momentum: Fraction,
+        bn_epsilon: PositiveFloat,
+    ):
+        super().__init__()
+        if depth < 8 or (depth - 2) % 6:
+            raise UserError(
+                f"model.depth={depth}: a shake-shake network's depth is 6n + 2, for example 8, 14, 20 or 26"
+            )
+
+        def norm(features: int) -> nn.Module:
+            return nn.BatchNorm2d(features, momentum=bn_momentum, eps=bn_epsilon)
+
+        self.stem = nn.Sequential(nn.Conv2d(channels, 16, 3, 1, 1, bias=False), norm(16))
+        blocks, inputs = [], 16
+        for stage in range(3):
+            outputs = width * 2**stage
+            for number in range((depth - 2) // 6):
+                blocks.append(Block(inputs, outputs, 2 if stage and not number else 1, norm))
+                inputs = outputs
+        self.blocks, self.feature_channels = nn.Sequential(*blocks), inputs
+        self.classifier = nn.Linear(inputs, classes)
+
+    def features(self, images: Tensor) -> Tensor:
+        """The last feature map: [B, 4·width, H/4, W/4]."""
+        return relu(self.blocks(self.stem(images)))
+
+    def head(self, features: Tensor) -> Tensor:
+        return self.classifier(features.mean((2, 3)))
+
+    def forward(self, images: Tensor) -> Tensor:
+        return self.head(self.features(images))
