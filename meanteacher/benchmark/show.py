@@ -69,7 +69,7 @@ def picture(found: dict, path: Path) -> None:
         speeds.barh(
             row, middle, color=COLOURS[0] if row else COLOURS[-1], xerr=[[middle - min(values)], [max(values) - middle]]
         )
-        speeds.text(max(values) * 1.01, row, f" {middle:.0f}  ({ratio:.1f}×)", va="center", fontsize=9)
+        speeds.text(0, row, f"  {middle:.0f}  ({ratio:.1f}×)", va="center", fontsize=9, color="white")
     best = found["images_per_step"] / found["roofline"]["seconds"]
     speeds.axvline(best, color="#D55E00", linestyle="--")
     speeds.text(best, -0.75, f"roofline {best:.0f} ", color="#D55E00", ha="right", fontsize=9)
