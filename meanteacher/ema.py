@@ -5,6 +5,7 @@ import copy
 import torch
 from torch import Tensor, nn
 
+from meanteacher.errors import UserError
 from meanteacher.types import Decay, Literal
 
 
@@ -42,3 +43,30 @@ class EMA(nn.Module):
         change = torch._foreach_sub(theirs, mine)
         torch._foreach_mul_(change, 1 - self.decay_at(step))
         torch._foreach_add_(mine, change)  # three kernels on a GPU; a lerp by a tensor would be one for each weight
+
+
+class Teacher(EMA):
+    """An average that gives targets. mode `train`: with batch statistics and dropout of its own, `eval`: with neither.
+
+    Raises UserError for statistics that would never move.
+    """
+
+    def __init__(
+        self,
+        student: nn.Module,
+        *,
+        decay: Decay,
+        warmup: bool,
+        buffers: Literal["own", "copy", "average"],
+        mode: Literal["train", "eval"],
+    ):
+        if buffers == "own" and mode == "eval":
+            raise UserError(
+                "method.teacher_bn=own needs method.teacher_mode=train: "
+                "in eval mode the teacher's statistics would never move"
+            )
+        super().__init__(student, decay=decay, warmup=warmup, buffers=buffers)
+        self.mode = mode
+
+    def train(self, mode: bool = True) -> "Teacher":
+        return super().train(mode and self.mode == "train")

@@ -1,5 +1,6 @@
 """Per-sample losses in float32. A method reduces them itself, so masks and weights stay visible there."""
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor
 
@@ -7,6 +8,12 @@ from torch import Tensor
 def cross_entropy(logits: Tensor, target: Tensor) -> Tensor:
     """−log softmax(logits)[target]. logits [B, K], target int64 [B] → [B]."""
     return F.cross_entropy(logits.float(), target, reduction="none")
+
+
+def one_hot(target: Tensor, classes: int) -> Tensor:
+    """int64 [B] → float32 [B, K]; torch's own reads the targets back."""
+    rows = torch.zeros(len(target), classes, device=target.device)
+    return rows.scatter(1, target.unsqueeze(1), 1.0)
 
 
 def softmax_mse(logits: Tensor, target_logits: Tensor) -> Tensor:

@@ -1,9 +1,11 @@
 """Mixup (Zhang et al. 2018, arXiv 1710.09412) and what the methods built on it share."""
 
+from contextlib import nullcontext
+
 import torch
 from torch import Tensor, nn
-from torch.func import functional_call
 
+from meanteacher.batchnorm import still
 from meanteacher.types import Literal
 
 
@@ -38,11 +40,6 @@ def mix(a: Tensor, b: Tensor, weight: Tensor) -> Tensor:
     return weight * a + (1 - weight) * b
 
 
-def one_hot(target: Tensor, classes: int) -> Tensor:
-    """int64 [B] → float32 [B, classes]; torch's own reads the targets back."""
-    return torch.eye(classes, device=target.device)[target]
-
-
 def sharpen(probs: Tensor, temperature: float) -> Tensor:
     """p^{1/T} over its sum: T < 1 moves [B, K] toward its largest class, T = 1 leaves it. Does not underflow."""
     powers = (probs / probs.amax(dim=1, keepdim=True)).pow(1 / temperature)
@@ -53,8 +50,7 @@ def sharpen(probs: Tensor, temperature: float) -> Tensor:
 def guess(student: nn.Module, images: Tensor, *, moves_statistics: bool) -> Tensor:
     """The student's probabilities without gradient, float32 [B, K]; in training mode by batch statistics.
 
-    Unless moves_statistics, the pass works on copies of the student's buffers, so its running BatchNorm statistics
-    stay.
+    Unless moves_statistics, its running BatchNorm statistics stay.
     """
-    copies = {} if moves_statistics else {name: buffer.clone() for name, buffer in student.named_buffers()}
-    return functional_call(student, copies, (images,)).float().softmax(dim=1)
+    with nullcontext() if moves_statistics else still(student):
+        return student(images).float().softmax(dim=1)

@@ -65,10 +65,14 @@ class TrainStep:
         output.loss.backward()
         self.optimizer.step()
         self.optimizer.zero_grad(set_to_none=True)
+        self.follow(now)
+        self.meter.add({"loss": output.loss, **output.metrics})
+
+    def follow(self, now: Tensor) -> None:
+        """What the method does after the optimizer, and the average."""
         self.method.after_step(now)
         if self.average:
             self.average.update(self.method.student, now)
-        self.meter.add({"loss": output.loss, **output.metrics})
 
     def state_dict(self) -> dict:
         """Tensors and builtins: all that the next step depends on."""

@@ -9,13 +9,8 @@ import torch
 from torch import Tensor, nn
 
 from meanteacher.alignment import DistributionAlignment
+from meanteacher.losses import one_hot
 from meanteacher.types import Decay, Fraction, PositiveFloat
-
-
-def one_hot(labels: Tensor, num_classes: int) -> Tensor:
-    """int64 [B] → float32 [B, C]."""
-    rows = torch.zeros(len(labels), num_classes, device=labels.device)
-    return rows.scatter(1, labels.unsqueeze(1), 1.0)
 
 
 class Weighting(nn.Module):

@@ -6,7 +6,6 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 import torch
-from torch import Tensor
 from torch.profiler import ProfilerActivity, profile
 
 from meanteacher.benchmark import NAMES, Variant, roofline
@@ -79,17 +78,12 @@ class Ours:
             "augmentation": lambda: found.extend(step.batches.views(*found, step.method.views)),
             "forward+backward": lambda: forward(*found[2:], now).loss.backward(),
             "optimizer": lambda: (step.optimizer.step(), step.optimizer.zero_grad(set_to_none=True)),
-            "EMA": lambda: self.averages(now),
+            "EMA": lambda: step.follow(now),
         }
         seconds = {name: timed(self.device, part) for name, part in work.items()}
         raw = found[0].index, found[0].pixels, found[1].index, found[1].pixels
         whole = timed(self.device, lambda: (step.batches.draw(0), step.compute(now, *raw)))
         return {"step": whole} | seconds | {"rest": whole - sum(seconds.values())}
-
-    def averages(self, now: Tensor) -> None:
-        self.step.method.after_step(now)
-        if self.step.average:
-            self.step.average.update(self.step.method.student, now)
 
     def roofline(self) -> dict:
         """Of the same step, counted; see `roofline`."""

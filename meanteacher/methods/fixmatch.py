@@ -4,8 +4,7 @@ import torch
 from torch import Tensor, nn
 
 from meanteacher.batch import Labeled, StepOutput, Unlabeled, Views
-from meanteacher.ema import EMA
-from meanteacher.errors import UserError
+from meanteacher.ema import Teacher
 from meanteacher.losses import cross_entropy
 from meanteacher.methods.base import Method
 from meanteacher.types import Decay, Literal, NonNegativeFloat, PositiveInt
@@ -44,21 +43,10 @@ class FixMatch(Method):
         teacher_mode: Literal["train", "eval"],
     ):
         super().__init__()
-        averaged = teacher == "ema"
-        if averaged and teacher_bn == "own" and teacher_mode == "eval":
-            raise UserError(
-                "method.teacher_bn=own needs method.teacher_mode=train: "
-                "in eval mode the teacher's statistics would never move"
-            )
-        self.student, self.weight, self.teacher_mode = student, unlabeled_weight, teacher_mode
+        self.student, self.weight, self.ema = student, unlabeled_weight, None
         self.weighting = weighting.bind(num_classes=num_classes, num_images=num_images)
-        self.ema = EMA(student, decay=ema_decay, warmup=ema_warmup, buffers=teacher_bn) if averaged else None
-
-    def train(self, mode: bool = True) -> "FixMatch":
-        super().train(mode)
-        if self.ema is not None:
-            self.ema.train(mode and self.teacher_mode == "train")
-        return self
+        if teacher == "ema":
+            self.ema = Teacher(student, decay=ema_decay, warmup=ema_warmup, buffers=teacher_bn, mode=teacher_mode)
 
     def training_step(self, labeled: Labeled, unlabeled: Unlabeled, step: Tensor) -> StepOutput:
         logits, weak, strong = self.predictions(labeled.views[0], *unlabeled.views)

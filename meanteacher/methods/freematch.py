@@ -5,10 +5,10 @@ from torch import Tensor, nn
 
 from meanteacher.batch import Labeled, StepOutput, Unlabeled, Views
 from meanteacher.errors import UserError
-from meanteacher.losses import cross_entropy
+from meanteacher.losses import cross_entropy, one_hot
 from meanteacher.methods.base import Method
 from meanteacher.types import NonNegativeFloat, PositiveInt
-from meanteacher.weighting import SelfAdaptiveThreshold, one_hot
+from meanteacher.weighting import SelfAdaptiveThreshold
 
 EMPTY = 1e-20
 """A share of images at or below this is none: its bin is left out."""

@@ -5,8 +5,9 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from meanteacher.batch import Labeled, StepOutput, Unlabeled, Views
+from meanteacher.losses import one_hot
 from meanteacher.methods.mean_teacher import MeanTeacher
-from meanteacher.mixup import draw, mix, one_hot
+from meanteacher.mixup import draw, mix
 from meanteacher.schedules import Constant
 from meanteacher.types import Decay, Literal, NonNegativeFloat, PositiveFloat
 

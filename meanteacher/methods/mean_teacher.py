@@ -4,8 +4,7 @@ import torch
 from torch import Tensor, nn
 
 from meanteacher.batch import Labeled, StepOutput, Unlabeled, Views
-from meanteacher.ema import EMA
-from meanteacher.errors import UserError
+from meanteacher.ema import Teacher
 from meanteacher.losses import CONSISTENCY, cross_entropy
 from meanteacher.methods.base import Method
 from meanteacher.schedules import Constant
@@ -37,20 +36,11 @@ class MeanTeacher(Method):
         consistency_on_labeled: bool,
     ):
         super().__init__()
-        if teacher_bn == "own" and teacher_mode == "eval":
-            raise UserError(
-                "method.teacher_bn=own needs method.teacher_mode=train: in eval mode the teacher's statistics would never move"
-            )
         self.student = student
-        self.ema = EMA(student, decay=ema_decay, warmup=ema_warmup, buffers=teacher_bn)
-        self.teacher_mode, self.on_labeled = teacher_mode, consistency_on_labeled
+        self.ema = Teacher(student, decay=ema_decay, warmup=ema_warmup, buffers=teacher_bn, mode=teacher_mode)
+        self.on_labeled = consistency_on_labeled
         self.distance, self.weight, self.ramp = CONSISTENCY[consistency], consistency_weight, consistency_ramp
         self.views = Views(("weak", "weak") if consistency_on_labeled else ("weak",), ("weak", "weak"))
-
-    def train(self, mode: bool = True) -> "MeanTeacher":
-        super().train(mode)
-        self.ema.train(mode and self.teacher_mode == "train")
-        return self
 
     def training_step(self, labeled: Labeled, unlabeled: Unlabeled, step: Tensor) -> StepOutput:
         n = len(labeled.target)

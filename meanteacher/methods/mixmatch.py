@@ -5,8 +5,9 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from meanteacher.batch import Labeled, StepOutput, Unlabeled, Views
+from meanteacher.losses import one_hot
 from meanteacher.methods.base import Method
-from meanteacher.mixup import draw, guess, mix, one_hot, sharpen
+from meanteacher.mixup import draw, guess, mix, sharpen
 from meanteacher.schedules import Constant
 from meanteacher.types import Literal, NonNegativeFloat, PositiveFloat
 
