@@ -169,6 +169,7 @@ def annotation(node: ast.expr | None) -> Any:
         "int": int,
         "float": float,
         "bool": bool,
+        "list": list,
     }
     try:
         return eval(

@@ -10,7 +10,7 @@ import math
 import torch
 from torch import Tensor
 
-from meanteacher.types import Fraction, Literal, PositiveFloat, PositiveInt
+from meanteacher.types import Fraction, PositiveFloat, PositiveInt, Warmup
 
 
 def linear_up(x: Tensor) -> Tensor:
@@ -23,13 +23,18 @@ def sigmoid_up(x: Tensor) -> Tensor:
     return torch.exp(-5 * (1 - x.clamp(0, 1)).square())
 
 
-WARMUP = {"linear": linear_up, "sigmoid": sigmoid_up}
+def cosine_up(x: Tensor) -> Tensor:
+    """½(1 − cos πx): 0 at x = 0, 1 at x = 1 (AdaMatch, arXiv 2106.04732)."""
+    return (1 - torch.cos(math.pi * x.clamp(0, 1))) / 2
+
+
+WARMUP = {"linear": linear_up, "sigmoid": sigmoid_up, "cosine": cosine_up}
 
 
 class Constant:
     """1 throughout. Also the base of the others: they override `shape`, a function of the share of the run that is done."""
 
-    def __init__(self, *, steps: PositiveInt, warmup: Fraction, warmup_shape: Literal["linear", "sigmoid"]):
+    def __init__(self, *, steps: PositiveInt, warmup: Fraction, warmup_shape: Warmup):
         self.steps, self.warmup, self.warmup_shape = steps, warmup, warmup_shape
 
     def __call__(self, step: Tensor | float) -> Tensor:
@@ -58,9 +63,7 @@ class Cosine716(Constant):
 class Poly(Constant):
     """(1 − x)^power: from 1 to 0."""
 
-    def __init__(
-        self, *, steps: PositiveInt, warmup: Fraction, warmup_shape: Literal["linear", "sigmoid"], power: PositiveFloat
-    ):
+    def __init__(self, *, steps: PositiveInt, warmup: Fraction, warmup_shape: Warmup, power: PositiveFloat):
         super().__init__(steps=steps, warmup=warmup, warmup_shape=warmup_shape)
         self.power = power
 
@@ -71,9 +74,7 @@ class Poly(Constant):
 class RampDown(Constant):
     """1, then e^{−12.5u²} where u goes from 0 to 1 over the last `length` share of the run (Laine & Aila 2017's code)."""
 
-    def __init__(
-        self, *, steps: PositiveInt, warmup: Fraction, warmup_shape: Literal["linear", "sigmoid"], length: Fraction
-    ):
+    def __init__(self, *, steps: PositiveInt, warmup: Fraction, warmup_shape: Warmup, length: Fraction):
         super().__init__(steps=steps, warmup=warmup, warmup_shape=warmup_shape)
         self.length = length
 

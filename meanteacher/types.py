@@ -14,6 +14,9 @@ Fraction = Annotated[float, Field(ge=0, le=1)]
 Decay = Annotated[float, Field(ge=0, lt=1)]
 """The decay of a running average: 0 (no memory) to below 1."""
 
+Warmup = Literal["linear", "sigmoid", "cosine"]
+"""The shape of a rise from 0 to 1; see `meanteacher.schedules`."""
+
 __all__ = [
     "Annotated",
     "Decay",
@@ -23,4 +26,5 @@ __all__ = [
     "NonNegativeInt",
     "PositiveFloat",
     "PositiveInt",
+    "Warmup",
 ]

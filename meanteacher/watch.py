@@ -114,6 +114,12 @@ def trained(job: Job) -> float:
 
 def best(results: list[dict]) -> str:
     """The smallest last error of a network that would be deployed, and whose it is."""
-    errors = [(list(r["models"].values())[-1]["error_last"], r) for r in results]
-    error, found = min(errors, key=lambda pair: pair[0])
-    return f"best {100 * error:.1f} % ({found['names']['method']}, {found['label']} labels, seed {found['seed']})"
+    found = min(results, key=judged)
+    where = " on validation images" if found["validation"] else ""
+    whose = f"{found['names']['method']}, {found['label']} labels, seed {found['seed']}"
+    return f"best {100 * judged(found):.1f} %{where} ({whose})"
+
+
+def judged(result: dict) -> float:
+    """On validation images where the run held some out: the test part is not for choosing."""
+    return list((result["validation"] or result["models"]).values())[-1]["error_last"]

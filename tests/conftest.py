@@ -51,6 +51,14 @@ def command(*arguments: str, cwd: Path, **environment: str) -> subprocess.Comple
     )
 
 
+@pytest.fixture(autouse=True)
+def same_draws(request) -> None:
+    """A test draws the same numbers whichever tests ran before it in its process."""
+    torch.manual_seed(0)
+    if hasattr(request.module, "rng"):
+        request.module.rng = np.random.default_rng(0)
+
+
 @pytest.fixture
 def blobs() -> Dataset:
     """200 training and 50 test images of 3×8×8 in 4 classes that differ by their mean colour."""

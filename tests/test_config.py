@@ -69,11 +69,16 @@ def test_several_loggers_at_once():
             "augment.views.weak.flip.probability=2: should be less than or equal to 1",
         ),
         ("model.activation=relu", "did you mean leaky_relu"),
+        (
+            "method=cct method.perturbations=[noise,vta]",
+            "method.perturbations=vta: should be 'noise', 'drop', 'dropout', 'cutout' or 'vat'; did you mean vat?",
+        ),
+        ("method=cct method.perturbations=[]", "method.perturbations=[]: List should have at least 1 item"),
     ],
 )
 def test_bad_values_are_named_in_one_line(override, words):
     with pytest.raises(UserError) as caught:
-        config.check(settings(override))
+        config.check(settings(*override.split()))
     assert words in str(caught.value) and "\n" not in str(caught.value)
 
 

@@ -11,10 +11,10 @@ from torch import nn
 
 from meanteacher.alignment import DistributionAlignment
 from meanteacher.batch import Labeled, Unlabeled
-from meanteacher.build import build_method
+from meanteacher.build import build, build_method
 from meanteacher.errors import UserError
 from meanteacher.methods import adamatch as adamatch_module
-from meanteacher.methods.adamatch import AdaMatch, CosineUp
+from meanteacher.methods.adamatch import AdaMatch
 from meanteacher.methods.fixmatch import FixMatch
 from meanteacher.methods.freematch import FreeMatch, fairness
 from meanteacher.methods.pseudo_label import PseudoLabel
@@ -494,7 +494,11 @@ def test_uda_without_a_kept_labeled_image_is_finite():
 
 
 def adamatch(student, **changes):
-    keys = {"threshold": 0.9, "unlabeled_weight": 2.0, "unlabeled_ramp": CosineUp(steps=100, length=0.5)} | changes
+    keys = {
+        "threshold": 0.9,
+        "unlabeled_weight": 2.0,
+        "unlabeled_ramp": Constant(steps=100, warmup=0.5, warmup_shape="cosine"),
+    } | changes
     return AdaMatch(student=student, num_classes=CLASSES, alignment=DistributionAlignment(decay=0.5), **keys)
 
 
@@ -554,7 +558,8 @@ def test_adamatch_interpolates_each_logit_anew():
     assert losses[0] != losses[1]
 
 
-@pytest.mark.parametrize(("step", "factor"), [(0, 0), (25, 0.5), (50, 1), (80, 1)])
+@pytest.mark.parametrize(("step", "factor"), [(0, 0), (10, (1 - np.cos(0.2 * np.pi)) / 2), (25, 0.5), (50, 1), (80, 1)])
 def test_adamatchs_weight_rises_as_a_cosine_over_half_of_the_run(step, factor):
-    assert CosineUp(steps=100, length=0.5)(torch.tensor(float(step))).item() == pytest.approx(factor, abs=1e-6)
-    assert CosineUp(steps=100, length=0.0)(torch.tensor(float(step))).item() == 1
+    node = settings("method=adamatch", "steps=100")["method"]["unlabeled_ramp"]
+    ramp = build(node)
+    assert ramp(torch.tensor(float(step))).item() == pytest.approx(factor, abs=1e-6)

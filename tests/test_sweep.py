@@ -22,7 +22,7 @@ from hydra.types import HydraContext, RunMode
 from meanteacher import cost
 from meanteacher.errors import UserError
 from meanteacher.sweep import Job, Sweep
-from meanteacher.watch import Watch
+from meanteacher.watch import Watch, best
 
 QUICK = ["sweep=digits", *TINY[1:], "method=supervised", "hydra/launcher=basic"]
 METHODS = len(options("method"))
@@ -220,10 +220,25 @@ def jobs(folder: Path, *statuses: str | None) -> list[Job]:
             job.folder.mkdir(parents=True)
             result = {"status": status, "names": job.names, "label": 20, "seed": seed, "wall_seconds": 100.0 + seed}
             models = {"models": {"student": {"error_last": 0.5}, "average": {"error_last": 0.3 - seed / 10}}}
+            models["validation"] = None
             (job.folder / "result.json").write_text(json.dumps(result | models))
             (job.folder / "metrics.jsonl").write_text('{"step": 10}\n{"step": 50}\n')
         made.append(job)
     return made
+
+
+def test_the_best_run_so_far_is_chosen_on_validation_images_where_there_are_any():
+    names = {"names": {"dataset": "digits", "method": "supervised"}, "label": 20}
+    runs = [
+        {
+            **names,
+            "seed": seed,
+            "models": {"student": {"error_last": test}},
+            "validation": {"student": {"error_last": held}},
+        }
+        for seed, test, held in [(0, 0.1, 0.4), (1, 0.2, 0.3)]
+    ]
+    assert best(runs) == "best 30.0 % on validation images (supervised, 20 labels, seed 1)"
 
 
 def test_the_progress_of_a_sweep(tmp_path, capsys):

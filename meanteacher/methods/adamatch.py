@@ -1,7 +1,5 @@
 """AdaMatch (Berthelot et al. 2021, arXiv 2106.04732), as semi-supervised learning."""
 
-import math
-
 import torch
 from torch import Tensor, nn
 
@@ -10,18 +8,8 @@ from meanteacher.batch import Labeled, StepOutput, Unlabeled, Views
 from meanteacher.batchnorm import still
 from meanteacher.losses import cross_entropy
 from meanteacher.methods.base import Method
+from meanteacher.schedules import Constant
 from meanteacher.types import Fraction, NonNegativeFloat, PositiveInt
-
-
-class CosineUp:
-    """½(1 − cos(π·min(s / (length · steps), 1))): from 0 to 1 over that share of the run; 1 throughout for 0."""
-
-    def __init__(self, *, steps: PositiveInt, length: Fraction):
-        self.steps, self.length = steps, length
-
-    def __call__(self, step: Tensor) -> Tensor:
-        x = step / (self.length * self.steps) if self.length else torch.ones_like(step)
-        return (1 - torch.cos(math.pi * x.clamp(max=1))) / 2
 
 
 def shares(logits: Tensor) -> Tensor:
@@ -53,7 +41,7 @@ class AdaMatch(Method):
         num_classes: PositiveInt,
         threshold: Fraction,
         unlabeled_weight: NonNegativeFloat,
-        unlabeled_ramp: CosineUp,
+        unlabeled_ramp: Constant,
         alignment: DistributionAlignment,
     ):
         super().__init__()

@@ -10,19 +10,9 @@ from meanteacher.errors import UserError
 from meanteacher.losses import one_hot
 from meanteacher.methods.base import Method
 from meanteacher.mixup import draw, guess, mix, sharpen
+from meanteacher.rotation import quarters, rotate
 from meanteacher.schedules import Constant
 from meanteacher.types import Literal, NonNegativeFloat, PositiveFloat, PositiveInt
-
-
-def quarters(images: Tensor) -> Tensor:
-    """A random number of quarter turns, 0 to 3, for each image: int64 [B]."""
-    return torch.randint(4, (len(images),), device=images.device)
-
-
-def rotate(images: Tensor, turns: Tensor) -> Tensor:
-    """Each square image turned counterclockwise by its own number of quarter turns."""
-    four = torch.stack([images.rot90(k, (2, 3)) for k in range(4)])
-    return four[turns, torch.arange(len(images), device=images.device)]
 
 
 class ReMixMatch(Method):

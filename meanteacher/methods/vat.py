@@ -1,15 +1,10 @@
 """Virtual Adversarial Training (Miyato et al. 2018, arXiv 1704.03976)."""
 
-from collections.abc import Iterator
-from contextlib import contextmanager
-
-import torch
-import torch.nn.functional as F
 from pydantic import Field
 from torch import Tensor, nn
-from torch.nn.modules.dropout import _DropoutNd
 
 from meanteacher import batchnorm
+from meanteacher.adversarial import direction, no_dropout
 from meanteacher.batch import Labeled, StepOutput, Unlabeled, Views
 from meanteacher.losses import cross_entropy, entropy, softmax_kl
 from meanteacher.methods.base import Method
@@ -63,46 +58,3 @@ class VAT(Method):
         loss = supervised + self.weight * self.ramp(step) * consistency + self.entropy_weight * uncertainty
         metrics = {"supervised": supervised, "consistency": consistency, "entropy": uncertainty}
         return StepOutput(loss, {name: value.detach() for name, value in metrics.items()})
-
-
-@torch.compiler.disable(recursive=False)  # the gradient is taken outside of the compiled code, the passes are in it
-def direction(student: nn.Module, images: Tensor, *, xi: float, iterations: int) -> Tensor:
-    """d / |d| for each image, float32. Running statistics and the weights' gradients are left as they are."""
-    d = unit(torch.randn_like(images))
-    with batchnorm.still(student), full_float32(images.device):
-        with torch.no_grad():
-            clean = student(images)
-        for _ in range(iterations):
-            r = (xi * d).requires_grad_()
-            (gradient,) = torch.autograd.grad(softmax_kl(student(images + r), clean).sum(), r)
-            d = unit(gradient)
-    return d
-
-
-def unit(d: Tensor) -> Tensor:
-    """Each image's d / |d|; 0 stays 0."""
-    return F.normalize(d.flatten(1), dim=1).view_as(d)
-
-
-@contextmanager
-def full_float32(device: torch.device) -> Iterator[None]:
-    """No autocast, and on a GPU no TensorFloat-32 in convolutions, whose 10 bits would lose ξd as well."""
-    kept = torch.backends.cudnn.allow_tf32
-    torch.backends.cudnn.allow_tf32 = False
-    try:
-        with torch.autocast(device.type, enabled=False):
-            yield
-    finally:
-        torch.backends.cudnn.allow_tf32 = kept
-
-
-@contextmanager
-def no_dropout(model: nn.Module) -> Iterator[None]:
-    layers = [m for m in model.modules() if isinstance(m, _DropoutNd) and m.training]
-    for layer in layers:
-        layer.training = False
-    try:
-        yield
-    finally:
-        for layer in layers:
-            layer.training = True

@@ -1,0 +1,52 @@
+"""Perturbations of a feature map z, [B, C, H, W] (Ouali et al. 2020, arXiv 2003.09005).
+
+Each takes z and the linear head that reads its mean over positions, which only `adversarial` looks at.
+"""
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+
+def noise(z: Tensor, head: nn.Linear, *, width: float) -> Tensor:
+    """z(1 + n), n ~ U(−width, width), one for each value."""
+    return z * (1 + width * (2 * torch.rand(z.shape, device=z.device) - 1))
+
+
+def drop(z: Tensor, head: nn.Linear, *, low: float, high: float) -> Tensor:
+    """0 where the mean over channels is not below γ times its maximum in the image, γ ~ U(low, high) for each image."""
+    attention = z.detach().float().mean(dim=1, keepdim=True)
+    gamma = low + (high - low) * torch.rand(len(z), 1, 1, 1, device=z.device)
+    return z * (attention < gamma * attention.amax((2, 3), keepdim=True))
+
+
+def drop_channels(z: Tensor, head: nn.Linear, *, probability: float) -> Tensor:
+    """Whole channels of an image become 0 with this probability; the others are divided by 1 − probability."""
+    keep = torch.rand(*z.shape[:2], 1, 1, device=z.device) >= probability
+    return z * (keep / (1 - probability))
+
+
+def cutout(z: Tensor, head: nn.Linear, *, side: float) -> Tensor:
+    """0 in a rectangle of round(side · height) by round(side · width), at least 1 by 1, at a random place inside the map."""
+    inside = torch.ones((), dtype=torch.bool, device=z.device)
+    for size, shape in zip(z.shape[2:], ((-1, 1), (-1,)), strict=True):
+        length = max(round(side * size), 1)
+        start = (torch.rand(len(z), 1, 1, 1, device=z.device) * (size - length + 1)).long()
+        place = torch.arange(size, device=z.device).view(shape)
+        inside = inside & (place >= start) & (place < start + length)
+    return z * ~inside
+
+
+def adversarial(z: Tensor, head: nn.Linear, *, xi: float, epsilon: float) -> Tensor:
+    """z + εg/|g|, g the gradient with respect to d of KL(p(z) ‖ p(z + ξd)), d Gaussian with |d| = 1 in each image, p by `head`.
+
+    Since the head is linear in the mean over the map's h·w positions, g = Wᵀ(p(z + ξd) − p(z)) / hw at each of them, written
+    out in float32 whatever the step's precision. No gradient goes through g.
+    """
+    with torch.no_grad(), torch.autocast(z.device.type, enabled=False):
+        d = F.normalize(torch.randn_like(z, dtype=torch.float32).flatten(1), dim=1).view(z.shape).mean((2, 3))
+        mean = z.float().mean((2, 3))
+        change = head(mean + xi * d).softmax(dim=1) - head(mean).softmax(dim=1)
+        positions = z.shape[2] * z.shape[3]
+        r = epsilon * F.normalize(change @ head.weight, dim=1) / positions**0.5
+    return z + r[:, :, None, None]
