@@ -146,6 +146,28 @@ def test_the_place_in_the_batch_does_not_matter(name, blobs, drawn_by_content):
     assert torch.allclose(gradient(one, labeled, unlabeled)[0], gradient(one, *shuffled)[0], rtol=1e-3, atol=1e-5)
 
 
+def keep_nothing(method):
+    """Every unlabeled image gets the weight 0, in a method that can give it."""
+    if hasattr(method, "weighting"):
+        method.weighting.forward = lambda probabilities, index: torch.zeros(len(index))
+    elif hasattr(method, "threshold"):
+        method.threshold = 1e3
+    return method
+
+
+@every_method
+def test_a_step_that_keeps_no_unlabeled_image_has_no_such_loss_and_is_finite(name, blobs):
+    one = keep_nothing(apart(method(name, blobs)))
+    labeled, unlabeled = batches(one, blobs)
+    output = one.training_step(labeled, unlabeled, STEP)
+    masks = [output.metrics[key] for key in ("kept", "visited") if key in output.metrics]
+    assert not any(masks), "the metric `kept` (or `visited`) is 0: if this method has another way to mask, add it above"
+    assert not masks or output.metrics["consistency"] == 0
+    output.loss.backward()
+    assert output.loss.isfinite() and all(p.grad.isfinite().all() for p in one.parameters() if p.grad is not None)
+    assert all(value.isfinite().all() for value in one.state_dict().values())
+
+
 @every_method
 def test_bfloat16_agrees_with_float32(name, blobs):
     one = apart(method(name, blobs))
