@@ -1,7 +1,7 @@
 """The direction in which a small step changes a prediction most (Miyato et al. 2018, arXiv 1704.03976, section 3.3)."""
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 
 import torch
 import torch.nn.functional as F
@@ -43,14 +43,6 @@ def full_float32(device: torch.device) -> Iterator[None]:
         torch.backends.cudnn.allow_tf32 = kept
 
 
-@contextmanager
-def no_dropout(model: nn.Module) -> Iterator[None]:
+def no_dropout(model: nn.Module) -> AbstractContextManager[None]:
     """Dropout layers pass everything, and are as before afterwards."""
-    layers = [m for m in model.modules() if isinstance(m, _DropoutNd) and m.training]
-    for layer in layers:
-        layer.training = False
-    try:
-        yield
-    finally:
-        for layer in layers:
-            layer.training = True
+    return batchnorm.switched_off(model, _DropoutNd, "training")

@@ -1,7 +1,7 @@
 """Batch normalization layers by name."""
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from functools import partial
 
 import torch
@@ -49,16 +49,21 @@ def layer(*, momentum: float, eps: float, shift: float):
 
 
 @contextmanager
-def still(model: nn.Module) -> Iterator[None]:
-    """Leaves the running statistics and their counters alone. In training mode each batch is normalized by its own as before."""
-    layers = [m for m in model.modules() if isinstance(m, _BatchNorm) and m.track_running_stats]
-    for norm in layers:
-        norm.track_running_stats = False
+def switched_off(model: nn.Module, kind: type[nn.Module], flag: str) -> Iterator[None]:
+    """The flag of the model's layers of this kind is False, and afterwards as before."""
+    layers = [m for m in model.modules() if isinstance(m, kind) and getattr(m, flag)]
+    for layer in layers:
+        setattr(layer, flag, False)
     try:
         yield
     finally:
-        for norm in layers:
-            norm.track_running_stats = True
+        for layer in layers:
+            setattr(layer, flag, True)
+
+
+def still(model: nn.Module) -> AbstractContextManager[None]:
+    """Leaves the running statistics and their counters alone. In training mode each batch is normalized by its own as before."""
+    return switched_off(model, _BatchNorm, "track_running_stats")
 
 
 def share_of_initial_statistics(model: nn.Module, steps: int) -> float:

@@ -21,8 +21,7 @@ def softmax_mse(logits: Tensor, target_logits: Tensor) -> Tensor:
 
     Tarvainen & Valpola 2017 (arXiv 1703.01780), section 2, J(θ). The target carries no gradient.
     """
-    target = target_logits.detach().float().softmax(dim=1)
-    return (logits.float().softmax(dim=1) - target).square().mean(dim=1)
+    return softmax_mse_both(logits, target_logits.detach())
 
 
 def softmax_kl(logits: Tensor, target_logits: Tensor) -> Tensor:

@@ -3,6 +3,7 @@
 from torch import Tensor, nn
 from torch.nn.functional import relu
 
+from meanteacher import batchnorm
 from meanteacher.types import Fraction, PositiveFloat, PositiveInt
 
 
@@ -40,10 +41,7 @@ class ResNet(nn.Module):
         bn_epsilon: PositiveFloat,
     ):
         super().__init__()
-
-        def norm(features: int) -> nn.Module:
-            return nn.BatchNorm2d(features, momentum=bn_momentum, eps=bn_epsilon)
-
+        norm = batchnorm.layer(momentum=bn_momentum, eps=bn_epsilon, shift=0.0)
         stages, inputs = [], width
         for stage in range(4):
             outputs = width * 2**stage

@@ -4,6 +4,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import avg_pool2d, relu
 
+from meanteacher import batchnorm
 from meanteacher.errors import UserError
 from meanteacher.types import Fraction, PositiveFloat, PositiveInt
 
@@ -75,10 +76,7 @@ class ShakeShake(nn.Module):
             raise UserError(
                 f"model.depth={depth}: a shake-shake network's depth is 6n + 2, for example 8, 14, 20 or 26"
             )
-
-        def norm(features: int) -> nn.Module:
-            return nn.BatchNorm2d(features, momentum=bn_momentum, eps=bn_epsilon)
-
+        norm = batchnorm.layer(momentum=bn_momentum, eps=bn_epsilon, shift=0.0)
         self.stem = nn.Sequential(nn.Conv2d(channels, 16, 3, 1, 1, bias=False), norm(16))
         blocks, inputs = [], 16
         for stage in range(3):
