@@ -16,8 +16,9 @@ from hydra.types import RunMode
 from omegaconf import DictConfig
 from omegaconf.errors import OmegaConfBaseException
 
-from meanteacher import cli, composed, config, interrupts
-from meanteacher.errors import UserError
+from meanteacher.config import cli, composing, schema
+from meanteacher.config.errors import UserError
+from meanteacher.training import signals
 
 failed: list[Exception] = []
 """What went wrong in runs of this process. Raised through Hydra it would take more than one line."""
@@ -31,7 +32,7 @@ def job(root: DictConfig) -> float | None:
     """
     hydra_config = HydraConfig.get()
     swept = hydra_config.mode == RunMode.MULTIRUN
-    if swept and interrupts.last is not None:
+    if swept and signals.last is not None:
         return None
     cli.log_to_console(logging.ERROR)
     try:
@@ -39,7 +40,7 @@ def job(root: DictConfig) -> float | None:
     except KeyboardInterrupt:
         if not swept:
             raise
-        interrupts.last = signal.SIGINT  # raised through joblib, it would end the other runs before they have saved
+        signals.last = signal.SIGINT  # raised through joblib, it would end the other runs before they have saved
         return None
     except Exception as error:
         if not swept and not isinstance(error, (UserError, OSError)):
@@ -48,22 +49,22 @@ def job(root: DictConfig) -> float | None:
         failed.append(error)
         return None
     finally:
-        if interrupts.orphaned():
+        if signals.orphaned():
             os._exit(1)
 
 
 def train(root: DictConfig, hydra_config: DictConfig) -> float | None:
-    settings = composed.plain(root)
-    config.check(settings)
-    from meanteacher import experiment
+    settings = composing.plain(root)
+    schema.check(settings)
+    from meanteacher.runs import run
 
     swept = hydra_config.mode == RunMode.MULTIRUN
-    names = composed.names(hydra_config) | {"sweep": hydra_config.job.name if swept else None}
+    names = composing.names(hydra_config) | {"sweep": hydra_config.job.name if swept else None}
     alone = ["hydra.mode=RUN"] if hydra_config.runtime.choices.sweep != "none" else []
     command = shlex.join(["python", *(["run.py", *hydra_config.overrides.task, *alone] if swept else sys.argv)])
-    result = experiment.run(settings, names, Path(hydra_config.runtime.output_dir), command, alone=not swept)
+    result = run.run(settings, names, Path(hydra_config.runtime.output_dir), command, alone=not swept)
     if result["status"] == "interrupted":
-        interrupts.pass_on()
+        signals.pass_on()
     held_out = result["validation"] or {}
     return next((found["error_last"] for found in reversed(held_out.values())), None)
 
@@ -79,7 +80,7 @@ def main() -> int:
     except (UserError, HydraException, OmegaConfBaseException, OSError) as error:
         print(f"error: {cli.one_line(error)}", file=sys.stderr)
         return 1
-    return 130 if interrupts.last is not None else 1 if failed else 0
+    return 130 if signals.last is not None else 1 if failed else 0
 
 
 if __name__ == "__main__":

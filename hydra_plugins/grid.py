@@ -14,9 +14,11 @@ from hydra.errors import HydraException
 from hydra.experimental.callback import Callback
 from omegaconf import DictConfig
 
-from meanteacher import cli, composed, interrupts, slurm
-from meanteacher.errors import UserError
-from meanteacher.sweep import Job, Sweep, say
+from meanteacher.config import cli, composing
+from meanteacher.config.errors import UserError
+from meanteacher.sweeps import slurm
+from meanteacher.sweeps.sweep import Job, Sweep, say
+from meanteacher.training import signals
 
 log = logging.getLogger("meanteacher.grid")
 
@@ -26,7 +28,7 @@ class Grid(BasicSweeper):
 
     def sweep(self, arguments: list[str]) -> None:
         """Raises UserError for a bad value in any run before the first one starts, and at the end where runs failed."""
-        from meanteacher.watch import Watch
+        from meanteacher.sweeps.progress import Watch
 
         sweep = self.plan(arguments)
         log.info("sweep   %s: %s", sweep.name, sweep.description())
@@ -34,15 +36,15 @@ class Grid(BasicSweeper):
         sweep.write()
         seconds = {}
         if sweep.missing:
-            from meanteacher import cost  # takes seconds to import PyTorch
+            from meanteacher.sweeps import cost  # takes seconds to import PyTorch
 
             seconds = cost.estimate(sweep)
         try:
-            with Watch(sweep, seconds), interrupts.patient():
+            with Watch(sweep, seconds), signals.patient():
                 self.launch(sweep)
         finally:
             sweep.compare()
-        if interrupts.last is not None:
+        if signals.last is not None:
             if type(self.launcher).__name__ == "SlurmLauncher":
                 log.info("jobs that Slurm has taken go on without this process: squeue shows them, scancel stops them")
             log.info("stopped; the same command goes on with what is missing: %s", sweep.command)
@@ -66,7 +68,7 @@ class Grid(BasicSweeper):
         root = self.hydra_context.config_loader.load_sweep_config(self.config, list(overrides))
         folder = Path(root.hydra.sweep.dir) / root.hydra.sweep.subdir
         return Job(
-            overrides=list(overrides), folder=folder, settings=composed.plain(root), names=composed.names(root.hydra)
+            overrides=list(overrides), folder=folder, settings=composing.plain(root), names=composing.names(root.hydra)
         )
 
     def launch(self, sweep: Sweep) -> None:
@@ -90,8 +92,8 @@ class CompareSearch(Callback):
     """For sweepers that choose the runs themselves: compare all runs of this name when they are done."""
 
     def on_multirun_end(self, config: DictConfig, **kwargs) -> None:
-        from meanteacher.compare import compare
         from meanteacher.comparison import results
+        from meanteacher.comparison.command import compare
 
         name, output = config.hydra.job.name, Path(config.hydra.sweep.dir)
         found = [run.path for run in results.find([output]) if run.result.get("names", {}).get("sweep") == name]

@@ -13,10 +13,10 @@ import numpy as np
 import psutil
 import torch
 
-from meanteacher import report
 from meanteacher.data import Images
-from meanteacher.data.loader import Loader, Storage
+from meanteacher.data.loader import ImageStore, Loader
 from meanteacher.data.splits import Split
+from meanteacher.runs import report
 
 CPU, MATRIX = torch.device("cpu"), torch.full((384, 384), 0.01)
 SHAPE, LABELED, UNLABELED, BLOCK, COMPUTE_MS = (3, 32, 32), 64, 192, 10, 20
@@ -57,7 +57,7 @@ def measure(path: str, modes: list[str], batches: int, products: int) -> dict:
     train = Images(pixels=pixels, targets=np.zeros(len(pixels), np.int64), names=[])
     split = Split(labeled=everything[:4000], unlabeled=everything, validation=everything[:0])
     given = {"train": train, "split": split, "labeled_batch": LABELED, "unlabeled_batch": UNLABELED, "seed": 0}
-    loaders = {mode: Loader(**given, storage=Storage(pixels, CPU, mode)) for mode in modes}
+    loaders = {mode: Loader(**given, storage=ImageStore(pixels, CPU, mode)) for mode in modes}
     times = {mode: [] for mode in modes}
     for start in range(0, batches, BLOCK):
         for mode, loader in loaders.items():

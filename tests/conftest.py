@@ -15,7 +15,7 @@ sys.path.insert(0, str(ROOT))
 os.environ["WANDB_MODE"] = "offline"
 torch.set_num_threads(1)
 
-from meanteacher import composed  # noqa: E402
+from meanteacher.config import composing  # noqa: E402
 from meanteacher.data import Dataset, Images  # noqa: E402
 
 CONF = ROOT / "conf"
@@ -32,7 +32,7 @@ TINY = [
 def settings(*overrides: str) -> dict:
     """The plain configuration that these overrides compose."""
     with initialize_config_dir(str(CONF), version_base="1.3"):
-        return composed.plain(compose("config", overrides=list(overrides)))
+        return composing.plain(compose("config", overrides=list(overrides)))
 
 
 def options(group: str) -> list[str]:

@@ -4,8 +4,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from meanteacher.config.types import PositiveInt
 from meanteacher.data import Dataset, Images
-from meanteacher.types import PositiveInt
 
 REFERENCE = "plain loop"
 

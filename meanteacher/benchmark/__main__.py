@@ -11,10 +11,10 @@ from hydra import compose, initialize_config_dir
 from hydra.errors import HydraException
 from omegaconf import errors
 
-from meanteacher import cli, composed, config
 from meanteacher.benchmark import Variant, measure, show
-from meanteacher.device import choose_device, choose_precision
-from meanteacher.errors import UserError
+from meanteacher.config import cli, composing, schema
+from meanteacher.config.errors import UserError
+from meanteacher.training.device import choose_device, choose_precision
 
 PROGRAM = "python -m meanteacher.benchmark"
 FREE = ("model.", "trainer.", "method.", "label=", "seed=")
@@ -47,17 +47,17 @@ def parse(arguments: list[str]) -> tuple[argparse.Namespace, list[str]]:
 
 def prepare(args: argparse.Namespace, overrides: list[str]) -> dict:
     """Plain settings that train on noise without an end."""
-    if not composed.CONF.is_dir():
+    if not composing.CONF.is_dir():
         raise UserError("there is no conf beside the package; run this in a checkout of the repository")
     groups = [f"model={args.model}", f"method={args.method}", f"trainer.device={args.device}"]
-    with initialize_config_dir(str(composed.CONF), version_base="1.3"):
+    with initialize_config_dir(str(composing.CONF), version_base="1.3"):
         root = compose("config", [*groups, *overrides])
-    settings = composed.plain(root)
+    settings = composing.plain(root)
     noise = {"_target_": "meanteacher.benchmark.random_images", "count": args.images}
     settings["dataset"] = {"name": "random", "storage": "device", "labeled_in_unlabeled": True, **noise}
     settings["trainer"] |= {"log_every": args.steps, "checkpoint_minutes": 1e9}
     settings |= {"steps": 2**62, "eval_every": 2**62, "logger": {}}
-    config.check(settings)
+    schema.check(settings)
     return settings
 
 

@@ -9,11 +9,11 @@ from typing import Any
 import numpy as np
 import torch
 
-from meanteacher import report
 from meanteacher.benchmark import REFERENCE, Variant
-from meanteacher.cli import one_line
-from meanteacher.device import choose_device, peak_memory
-from meanteacher.errors import UserError
+from meanteacher.config.cli import one_line
+from meanteacher.config.errors import UserError
+from meanteacher.runs import report
+from meanteacher.training.device import choose_device, peak_memory
 
 
 def serve(connection, settings: dict, names: dict, variant: Variant) -> None:

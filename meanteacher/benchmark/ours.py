@@ -10,11 +10,11 @@ from torch.profiler import ProfilerActivity, profile
 
 from meanteacher.benchmark import NAMES, Variant, roofline
 from meanteacher.benchmark.timing import timed
-from meanteacher.device import autocast
 from meanteacher.loggers.progress import Progress
-from meanteacher.pace import FIRST
-from meanteacher.runfolder import RunFolder
-from meanteacher.session import Session
+from meanteacher.runs.run_dir import RunDir
+from meanteacher.runs.session import Session
+from meanteacher.training.device import autocast
+from meanteacher.training.eta import FIRST
 
 PARTS = ("data", "augmentation", "forward+backward", "optimizer", "EMA")
 """Of a step; what is left is `rest`: seeds, learning rate, sums of metrics."""
@@ -48,7 +48,7 @@ class Ours:
         keys = settings["trainer"] | {"precision": variant.precision, "compile": variant.compile}
         self.open = ExitStack()
         root = Path(self.open.enter_context(TemporaryDirectory()))
-        folder = self.open.enter_context(RunFolder(root / "run", "", False))
+        folder = self.open.enter_context(RunDir(root / "run", "", False))
         self.session = Session(settings | {"trainer": keys}, NAMES | names, folder)
         self.trainer, self.device = self.session.trainer, self.session.device
         self.trainer.loggers[-1] = Stop()
@@ -78,7 +78,7 @@ class Ours:
             "augmentation": lambda: found.extend(step.batches.views(*found, step.method.views)),
             "forward+backward": lambda: forward(*found[2:], now).loss.backward(),
             "optimizer": lambda: (step.optimizer.step(), step.optimizer.zero_grad(set_to_none=True)),
-            "EMA": lambda: step.follow(now),
+            "EMA": lambda: step.update_ema(now),
         }
         seconds = {name: timed(self.device, part) for name, part in work.items()}
         raw = found[0].index, found[0].pixels, found[1].index, found[1].pixels

@@ -10,11 +10,11 @@ from torch import Tensor
 from torch.utils.data import DataLoader
 from torchvision import transforms
 
-from meanteacher.batch import Labeled, Unlabeled
 from meanteacher.benchmark.timing import timed
-from meanteacher.build import build, build_method, load_data
 from meanteacher.data import Images
-from meanteacher.device import choose_device
+from meanteacher.data.batch import Labeled, Unlabeled
+from meanteacher.runs.build import build, build_method, load_data
+from meanteacher.training.device import choose_device
 
 
 def by_pillow(name: str, size: int, mean: list[float], std: list[float]) -> transforms.Compose:

@@ -1,1 +1,1 @@
-"""What `python -m meanteacher.compare` is made of: results read, grouped, measured, and shown as tables, picture and page."""
+"""Compares finished runs: results read, grouped, measured, and shown as tables, picture and page."""

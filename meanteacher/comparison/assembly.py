@@ -181,7 +181,7 @@ def commands(paths: list[str | Path], out: Path, title: str, runs: list[Run]) ->
     if swept and len(swept) == len(paths):
         made = [str(sweep(path).get("command", "")) for path in swept]
     more = [f"# and {len(made) - 10} more: `command` in each result.json"] if len(made) > 10 else []
-    again = ["python", "-m", "meanteacher.compare", *map(str, paths), "--out", str(out), "--title", title]
+    again = ["python", "-m", "meanteacher.comparison.command", *map(str, paths), "--out", str(out), "--title", title]
     return [*made[:10], *more, shlex.join(again)]
 
 

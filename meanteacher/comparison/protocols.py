@@ -4,7 +4,7 @@ import json
 from dataclasses import dataclass
 
 from meanteacher.comparison.results import Run
-from meanteacher.config import flat
+from meanteacher.config.schema import flat
 
 ELSEWHERE = {"dataset.data_dir", "dataset.root", "dataset.storage"}
 """Where the images lie, not which they are; a folder's content is in `data.fingerprint`."""

@@ -7,7 +7,7 @@ import pandas as pd
 from meanteacher.comparison.protocols import Protocol
 from meanteacher.comparison.statistics import label_order
 
-FILE = Path(__file__).parents[1] / "published.csv"
+FILE = Path(__file__).parent / "published.csv"
 
 
 def published(protocols: list[Protocol]) -> pd.DataFrame:

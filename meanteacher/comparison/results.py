@@ -7,7 +7,7 @@ import re
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from meanteacher.errors import UserError
+from meanteacher.config.errors import UserError
 
 SET_ASIDE = re.compile(r".*\.old-\d+")
 UNREADABLE = ("unreadable", "without settings")

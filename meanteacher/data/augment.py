@@ -11,9 +11,9 @@ import torch
 from pydantic import Field
 from torch import Generator, Tensor
 
+from meanteacher.config.errors import UserError
+from meanteacher.config.types import Annotated, Fraction, Literal, NonNegativeFloat, NonNegativeInt, PositiveFloat
 from meanteacher.data.cache import reader
-from meanteacher.errors import UserError
-from meanteacher.types import Annotated, Fraction, Literal, NonNegativeFloat, NonNegativeInt, PositiveFloat
 
 FIT_VALUES = 2**22  # pixel values that fitting holds in memory at once
 ZCA_IMAGES = 50_000  # images that ZCA is fitted on at most

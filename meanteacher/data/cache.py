@@ -17,8 +17,8 @@ from typing import Any
 
 import numpy as np
 
+from meanteacher.config.errors import UserError
 from meanteacher.data import Dataset, Images
-from meanteacher.errors import UserError
 
 _FORMAT = 1
 """Raise it when what decoding yields changes: caches of another format are rebuilt."""

@@ -13,10 +13,10 @@ from typing import Any
 
 import numpy as np
 
+from meanteacher.config.errors import UserError
+from meanteacher.config.types import PositiveInt
 from meanteacher.data import Dataset, Images
 from meanteacher.data.cache import allocate, cached, reason
-from meanteacher.errors import UserError
-from meanteacher.types import PositiveInt
 
 _SILENCE_S = 20
 """A download that sends nothing for this many seconds has failed."""

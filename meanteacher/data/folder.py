@@ -9,11 +9,11 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from meanteacher.config.errors import UserError
+from meanteacher.config.types import PositiveInt
 from meanteacher.data import Dataset, Images
 from meanteacher.data.cache import allocate, cached, in_parallel, reason, remembered
 from meanteacher.data.datasets import fifth
-from meanteacher.errors import UserError
-from meanteacher.types import PositiveInt
 
 _SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".gif", ".webp", ".tif", ".tiff", ".ppm"})
 _PARTS = ("train", "test", "unlabeled")

@@ -8,22 +8,22 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from meanteacher.config.errors import UserError
 from meanteacher.data import Images
 from meanteacher.data.cache import reader
 from meanteacher.data.splits import Split
-from meanteacher.errors import UserError
 
 LABELED, UNLABELED = 1, 2
 
 
-class Raw(NamedTuple):
+class RawBatch(NamedTuple):
     """index: int64 [B], positions in the training part; pixels: uint8 [B, C, H, W]; both on the device."""
 
     index: Tensor
     pixels: Tensor
 
 
-class Stream:
+class EpochSampler:
     """An endless sequence of positions: the pool in a new random order each epoch, cut into batches."""
 
     def __init__(self, pool: np.ndarray, batch: int, seed: int, key: int):
@@ -40,7 +40,7 @@ class Stream:
         return np.concatenate(taken)
 
 
-class Storage:
+class ImageStore:
     """The images of one part: `device` copies them all there, `mmap` reads each batch from the array or file on demand.
 
     pixels: uint8 [N, C, H, W]. Reading leaves nothing of a memory-mapped file behind in this process's memory.
@@ -57,11 +57,11 @@ class Storage:
     def __len__(self) -> int:
         return self.count
 
-    def take(self, index: np.ndarray) -> Raw:
+    def take(self, index: np.ndarray) -> RawBatch:
         on_device = to_device(torch.from_numpy(index), self.device)
         if self.mode == "device":
-            return Raw(on_device, self.pixels.index_select(0, on_device))
-        return Raw(on_device, to_device(torch.from_numpy(self.read(index)), self.device))
+            return RawBatch(on_device, self.pixels.index_select(0, on_device))
+        return RawBatch(on_device, to_device(torch.from_numpy(self.read(index)), self.device))
 
 
 def to_device(tensor: Tensor, device: torch.device) -> Tensor:
@@ -85,27 +85,27 @@ class Loader:
     """
 
     def __init__(
-        self, *, train: Images, split: Split, labeled_batch: int, unlabeled_batch: int, seed: int, storage: Storage
+        self, *, train: Images, split: Split, labeled_batch: int, unlabeled_batch: int, seed: int, storage: ImageStore
     ):
         if unlabeled_batch and not len(split.unlabeled):
             raise UserError(
                 "no unlabeled images are left; use dataset.labeled_in_unlabeled=true, fewer labels or method=supervised"
             )
         self.storage = storage
-        self.labeled = Stream(split.labeled, labeled_batch, seed, LABELED)
-        self.unlabeled = Stream(split.unlabeled, unlabeled_batch, seed, UNLABELED) if unlabeled_batch else None
+        self.labeled = EpochSampler(split.labeled, labeled_batch, seed, LABELED)
+        self.unlabeled = EpochSampler(split.unlabeled, unlabeled_batch, seed, UNLABELED) if unlabeled_batch else None
         self.targets = torch.from_numpy(train.targets).to(storage.device)
         self.ahead = ThreadPoolExecutor(1) if storage.mode == "mmap" else None
         self.next: tuple[int, Future] | None = None
 
-    def __call__(self, step: int) -> tuple[Raw, Raw | None]:
+    def __call__(self, step: int) -> tuple[RawBatch, RawBatch | None]:
         if self.ahead is None:
             return self.read(step)
         ready = self.next[1].result() if self.next and self.next[0] == step else self.read(step)
         self.next = (step + 1, self.ahead.submit(self.read, step + 1))
         return ready
 
-    def read(self, step: int) -> tuple[Raw, Raw | None]:
+    def read(self, step: int) -> tuple[RawBatch, RawBatch | None]:
         unlabeled = self.storage.take(self.unlabeled(step)) if self.unlabeled else None
         return self.storage.take(self.labeled(step)), unlabeled
 

@@ -9,8 +9,8 @@ from pydantic import Field
 from torch import Generator, Tensor
 from torch.nn import functional
 
+from meanteacher.config.types import Annotated, Fraction, NonNegativeFloat, PositiveInt
 from meanteacher.data.augment import Operation
-from meanteacher.types import Annotated, Fraction, NonNegativeFloat, PositiveInt
 
 OPERATIONS = (
     "Identity",

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import numpy as np
 
+from meanteacher.config.errors import UserError
 from meanteacher.data import Dataset, Images
-from meanteacher.errors import UserError
 
 FORMAT = "meanteacher split 1"
 

@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from meanteacher.errors import UserError
+from meanteacher.config.errors import UserError
 from meanteacher.loggers import Logger, RunInfo
 
 if TYPE_CHECKING:

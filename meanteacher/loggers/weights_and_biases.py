@@ -5,10 +5,10 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from meanteacher.config import flat
-from meanteacher.errors import UserError
+from meanteacher.config.errors import UserError
+from meanteacher.config.schema import flat
+from meanteacher.config.types import Literal
 from meanteacher.loggers import Logger, RunInfo
-from meanteacher.types import Literal
 
 if TYPE_CHECKING:
     import wandb

@@ -3,13 +3,13 @@
 import torch
 from torch import Tensor, nn
 
-from meanteacher.alignment import DistributionAlignment
-from meanteacher.batch import Labeled, StepOutput, Unlabeled, Views
-from meanteacher.batchnorm import still
-from meanteacher.losses import cross_entropy
+from meanteacher.config.types import Fraction, NonNegativeFloat, PositiveInt
+from meanteacher.data.batch import Labeled, StepOutput, Unlabeled, Views
 from meanteacher.methods.base import Method
-from meanteacher.schedules import Constant
-from meanteacher.types import Fraction, NonNegativeFloat, PositiveInt
+from meanteacher.methods.common.alignment import DistributionAlignment
+from meanteacher.methods.common.losses import cross_entropy
+from meanteacher.models.batch_norm import freeze_running_stats
+from meanteacher.optim.schedules import Constant
 
 
 def shares(logits: Tensor) -> Tensor:
@@ -53,7 +53,7 @@ class AdaMatch(Method):
         together, weak, strong = (
             self.student(torch.cat([*labeled.views, *unlabeled.views])).float().split([2 * n, b, b])
         )
-        with still(self.student):
+        with freeze_running_stats(self.student):
             alone = self.student(torch.cat(labeled.views)).float()
         z = together + shares(together) * (alone - together)
         p = z[:n].detach().softmax(dim=1)

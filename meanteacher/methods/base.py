@@ -2,7 +2,7 @@
 
 from torch import Tensor, nn
 
-from meanteacher.batch import Labeled, StepOutput, Unlabeled, Views
+from meanteacher.data.batch import Labeled, StepOutput, Unlabeled, Views
 
 
 class Method(nn.Module):

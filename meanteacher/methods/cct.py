@@ -6,13 +6,13 @@ import torch
 from pydantic import Field
 from torch import Tensor, nn
 
-from meanteacher.batch import Labeled, StepOutput, Unlabeled, Views
-from meanteacher.errors import UserError
-from meanteacher.losses import cross_entropy, softmax_mse
+from meanteacher.config.errors import UserError
+from meanteacher.config.types import Annotated, Decay, Fraction, Literal, NonNegativeFloat, PositiveFloat, PositiveInt
+from meanteacher.data.batch import Labeled, StepOutput, Unlabeled, Views
 from meanteacher.methods.base import Method
-from meanteacher.perturbations import adversarial, cutout, drop, drop_channels, noise
-from meanteacher.schedules import Constant
-from meanteacher.types import Annotated, Decay, Fraction, Literal, NonNegativeFloat, PositiveFloat, PositiveInt
+from meanteacher.methods.common.losses import cross_entropy, softmax_mse
+from meanteacher.methods.common.perturbations import adversarial, cutout, drop, drop_channels, noise
+from meanteacher.optim.schedules import Constant
 
 
 class CCT(Method):

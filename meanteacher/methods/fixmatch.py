@@ -3,12 +3,12 @@
 import torch
 from torch import Tensor, nn
 
-from meanteacher.batch import Labeled, StepOutput, Unlabeled, Views
-from meanteacher.ema import Teacher
-from meanteacher.losses import cross_entropy
+from meanteacher.config.types import Decay, Literal, NonNegativeFloat, PositiveInt
+from meanteacher.data.batch import Labeled, StepOutput, Unlabeled, Views
 from meanteacher.methods.base import Method
-from meanteacher.types import Decay, Literal, NonNegativeFloat, PositiveInt
-from meanteacher.weighting import Weighting
+from meanteacher.methods.common.ema import Teacher
+from meanteacher.methods.common.losses import cross_entropy
+from meanteacher.methods.common.weighting import Weighting
 
 
 class FixMatch(Method):

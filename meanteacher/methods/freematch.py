@@ -3,12 +3,12 @@
 import torch
 from torch import Tensor, nn
 
-from meanteacher.batch import Labeled, StepOutput, Unlabeled, Views
-from meanteacher.errors import UserError
-from meanteacher.losses import cross_entropy, one_hot
+from meanteacher.config.errors import UserError
+from meanteacher.config.types import NonNegativeFloat, PositiveInt
+from meanteacher.data.batch import Labeled, StepOutput, Unlabeled, Views
 from meanteacher.methods.base import Method
-from meanteacher.types import NonNegativeFloat, PositiveInt
-from meanteacher.weighting import SelfAdaptiveThreshold
+from meanteacher.methods.common.losses import cross_entropy, one_hot
+from meanteacher.methods.common.weighting import SelfAdaptiveThreshold
 
 EMPTY = 1e-20
 """A share of images at or below this is none: its bin is left out."""
@@ -36,7 +36,9 @@ class FreeMatch(Method):
     ):
         super().__init__()
         if not isinstance(weighting, SelfAdaptiveThreshold):
-            raise UserError("method.weighting: FreeMatch's fairness needs meanteacher.weighting.SelfAdaptiveThreshold")
+            raise UserError(
+                "method.weighting: FreeMatch's fairness needs meanteacher.methods.common.weighting.SelfAdaptiveThreshold"
+            )
         self.student, self.weight, self.fairness_weight = student, unlabeled_weight, fairness_weight
         self.weighting = weighting.bind(num_classes=num_classes, num_images=num_images)
 

@@ -4,12 +4,12 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from meanteacher.batch import Labeled, StepOutput, Unlabeled, Views
-from meanteacher.losses import one_hot
+from meanteacher.config.types import Decay, Literal, NonNegativeFloat, PositiveFloat
+from meanteacher.data.batch import Labeled, StepOutput, Unlabeled, Views
+from meanteacher.methods.common.losses import one_hot
+from meanteacher.methods.common.mixup import draw, mix
 from meanteacher.methods.mean_teacher import MeanTeacher
-from meanteacher.mixup import draw, mix
-from meanteacher.schedules import Constant
-from meanteacher.types import Decay, Literal, NonNegativeFloat, PositiveFloat
+from meanteacher.optim.schedules import Constant
 
 
 class ICT(MeanTeacher):

@@ -3,12 +3,12 @@
 import torch
 from torch import Tensor, nn
 
-from meanteacher.batch import Labeled, StepOutput, Unlabeled, Views
-from meanteacher.ema import Teacher
-from meanteacher.losses import CONSISTENCY, cross_entropy
+from meanteacher.config.types import Decay, Literal, NonNegativeFloat
+from meanteacher.data.batch import Labeled, StepOutput, Unlabeled, Views
 from meanteacher.methods.base import Method
-from meanteacher.schedules import Constant
-from meanteacher.types import Decay, Literal, NonNegativeFloat
+from meanteacher.methods.common.ema import Teacher
+from meanteacher.methods.common.losses import CONSISTENCY, cross_entropy
+from meanteacher.optim.schedules import Constant
 
 
 class MeanTeacher(Method):

@@ -3,13 +3,13 @@
 import torch
 from torch import Tensor, nn
 
-from meanteacher.batch import Labeled, StepOutput, Unlabeled
-from meanteacher.losses import cross_entropy
+from meanteacher.config.types import Decay, Literal, NonNegativeFloat, PositiveInt
+from meanteacher.data.batch import Labeled, StepOutput, Unlabeled
 from meanteacher.methods.base import Method
+from meanteacher.methods.common.losses import cross_entropy
 from meanteacher.methods.mean_teacher import MeanTeacher
 from meanteacher.models.dual_output import DualOutput
-from meanteacher.schedules import Constant
-from meanteacher.types import Decay, Literal, NonNegativeFloat, PositiveInt
+from meanteacher.optim.schedules import Constant
 
 
 class MeanTeacherDual(Method):

@@ -3,11 +3,11 @@
 import torch
 from torch import Tensor, nn
 
-from meanteacher.batch import Labeled, StepOutput, Unlabeled, Views
-from meanteacher.losses import cross_entropy, softmax_mse, softmax_mse_both
+from meanteacher.config.types import Literal, NonNegativeFloat
+from meanteacher.data.batch import Labeled, StepOutput, Unlabeled, Views
 from meanteacher.methods.base import Method
-from meanteacher.schedules import Constant
-from meanteacher.types import Literal, NonNegativeFloat
+from meanteacher.methods.common.losses import cross_entropy, softmax_mse, softmax_mse_both
+from meanteacher.optim.schedules import Constant
 
 
 class PiModel(Method):

@@ -3,12 +3,12 @@
 import torch
 from torch import Tensor, nn
 
-from meanteacher.batch import Labeled, StepOutput, Unlabeled, Views
-from meanteacher.losses import cross_entropy
+from meanteacher.config.types import NonNegativeFloat, PositiveInt
+from meanteacher.data.batch import Labeled, StepOutput, Unlabeled, Views
 from meanteacher.methods.base import Method
-from meanteacher.schedules import Constant
-from meanteacher.types import NonNegativeFloat, PositiveInt
-from meanteacher.weighting import Weighting
+from meanteacher.methods.common.losses import cross_entropy
+from meanteacher.methods.common.weighting import Weighting
+from meanteacher.optim.schedules import Constant
 
 
 class PseudoLabel(Method):

@@ -4,15 +4,15 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from meanteacher.alignment import DistributionAlignment
-from meanteacher.batch import Labeled, StepOutput, Unlabeled, Views
-from meanteacher.errors import UserError
-from meanteacher.losses import one_hot
+from meanteacher.config.errors import UserError
+from meanteacher.config.types import Literal, NonNegativeFloat, PositiveFloat, PositiveInt
+from meanteacher.data.batch import Labeled, StepOutput, Unlabeled, Views
 from meanteacher.methods.base import Method
-from meanteacher.mixup import draw, guess, mix, sharpen
-from meanteacher.rotation import quarters, rotate
-from meanteacher.schedules import Constant
-from meanteacher.types import Literal, NonNegativeFloat, PositiveFloat, PositiveInt
+from meanteacher.methods.common.alignment import DistributionAlignment
+from meanteacher.methods.common.losses import one_hot
+from meanteacher.methods.common.mixup import draw, guess, mix, sharpen
+from meanteacher.methods.common.rotation import quarters, rotate
+from meanteacher.optim.schedules import Constant
 
 
 class ReMixMatch(Method):

@@ -2,9 +2,9 @@
 
 from torch import Tensor, nn
 
-from meanteacher.batch import Labeled, StepOutput, Unlabeled, Views
-from meanteacher.losses import cross_entropy
+from meanteacher.data.batch import Labeled, StepOutput, Unlabeled, Views
 from meanteacher.methods.base import Method
+from meanteacher.methods.common.losses import cross_entropy
 
 
 class Supervised(Method):

@@ -3,11 +3,11 @@
 import torch
 from torch import Tensor, nn
 
-from meanteacher.batch import Labeled, StepOutput, Unlabeled, Views
-from meanteacher.losses import cross_entropy
+from meanteacher.config.types import Decay, NonNegativeFloat, PositiveInt
+from meanteacher.data.batch import Labeled, StepOutput, Unlabeled, Views
 from meanteacher.methods.base import Method
-from meanteacher.schedules import Constant
-from meanteacher.types import Decay, NonNegativeFloat, PositiveInt
+from meanteacher.methods.common.losses import cross_entropy
+from meanteacher.optim.schedules import Constant
 
 
 def mean_over_equal(index: Tensor, values: Tensor) -> Tensor:

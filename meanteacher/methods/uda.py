@@ -3,11 +3,11 @@
 import torch
 from torch import Tensor, nn
 
-from meanteacher.batch import Labeled, StepOutput, Unlabeled, Views
-from meanteacher.losses import cross_entropy
+from meanteacher.config.types import Literal, NonNegativeFloat, PositiveFloat, PositiveInt
+from meanteacher.data.batch import Labeled, StepOutput, Unlabeled, Views
 from meanteacher.methods.base import Method
-from meanteacher.types import Literal, NonNegativeFloat, PositiveFloat, PositiveInt
-from meanteacher.weighting import Weighting
+from meanteacher.methods.common.losses import cross_entropy
+from meanteacher.methods.common.weighting import Weighting
 
 SIGNAL = {
     "none": torch.ones_like,

@@ -3,13 +3,13 @@
 from pydantic import Field
 from torch import Tensor, nn
 
-from meanteacher import batchnorm
-from meanteacher.adversarial import direction, no_dropout
-from meanteacher.batch import Labeled, StepOutput, Unlabeled, Views
-from meanteacher.losses import cross_entropy, entropy, softmax_kl
+from meanteacher.config.types import Annotated, NonNegativeFloat, PositiveFloat, PositiveInt
+from meanteacher.data.batch import Labeled, StepOutput, Unlabeled, Views
 from meanteacher.methods.base import Method
-from meanteacher.schedules import Constant
-from meanteacher.types import Annotated, NonNegativeFloat, PositiveFloat, PositiveInt
+from meanteacher.methods.common.adversarial import direction, no_dropout
+from meanteacher.methods.common.losses import cross_entropy, entropy, softmax_kl
+from meanteacher.models import batch_norm
+from meanteacher.optim.schedules import Constant
 
 
 class VAT(Method):
@@ -51,7 +51,7 @@ class VAT(Method):
         with no_dropout(self.student):
             clean = self.student(images)
             d = direction(self.student, images, xi=self.xi, iterations=self.iterations)
-            with batchnorm.still(self.student):
+            with batch_norm.freeze_running_stats(self.student):
                 adversarial = self.student(images + self.epsilon * d)
         consistency = softmax_kl(adversarial, clean).mean()
         uncertainty = entropy(clean).mean()

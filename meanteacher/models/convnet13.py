@@ -5,8 +5,8 @@ from torch import Tensor, nn
 from torch.nn.functional import leaky_relu, max_pool2d
 from torch.nn.utils.parametrizations import weight_norm
 
-from meanteacher.batchnorm import MeanOnlyBatchNorm
-from meanteacher.types import Decay, Fraction, Literal, NonNegativeFloat, PositiveFloat, PositiveInt
+from meanteacher.config.types import Decay, Fraction, Literal, NonNegativeFloat, PositiveFloat, PositiveInt
+from meanteacher.models.batch_norm import MeanOnlyBatchNorm
 
 LAYERS = (
     (128, 3, 1),

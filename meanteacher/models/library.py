@@ -5,8 +5,8 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from meanteacher.errors import UserError
-from meanteacher.types import PositiveInt
+from meanteacher.config.errors import UserError
+from meanteacher.config.types import PositiveInt
 
 
 class Timm(nn.Module):

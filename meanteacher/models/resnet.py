@@ -3,8 +3,8 @@
 from torch import Tensor, nn
 from torch.nn.functional import relu
 
-from meanteacher import batchnorm
-from meanteacher.types import Fraction, PositiveFloat, PositiveInt
+from meanteacher.config.types import Fraction, PositiveFloat, PositiveInt
+from meanteacher.models import batch_norm
 
 
 class Block(nn.Module):
@@ -41,7 +41,7 @@ class ResNet(nn.Module):
         bn_epsilon: PositiveFloat,
     ):
         super().__init__()
-        norm = batchnorm.layer(momentum=bn_momentum, eps=bn_epsilon, shift=0.0)
+        norm = batch_norm.layer(momentum=bn_momentum, eps=bn_epsilon, shift=0.0)
         stages, inputs = [], width
         for stage in range(4):
             outputs = width * 2**stage

@@ -4,9 +4,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import avg_pool2d, relu
 
-from meanteacher import batchnorm
-from meanteacher.errors import UserError
-from meanteacher.types import Fraction, PositiveFloat, PositiveInt
+from meanteacher.config.errors import UserError
+from meanteacher.config.types import Fraction, PositiveFloat, PositiveInt
+from meanteacher.models import batch_norm
 
 
 def shake(one: Tensor, two: Tensor, training: bool) -> Tensor:
@@ -76,7 +76,7 @@ class ShakeShake(nn.Module):
             raise UserError(
                 f"model.depth={depth}: a shake-shake network's depth is 6n + 2, for example 8, 14, 20 or 26"
             )
-        norm = batchnorm.layer(momentum=bn_momentum, eps=bn_epsilon, shift=0.0)
+        norm = batch_norm.layer(momentum=bn_momentum, eps=bn_epsilon, shift=0.0)
         self.stem = nn.Sequential(nn.Conv2d(channels, 16, 3, 1, 1, bias=False), norm(16))
         blocks, inputs = [], 16
         for stage in range(3):

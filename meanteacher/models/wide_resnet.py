@@ -2,9 +2,9 @@
 
 from torch import Tensor, nn
 
-from meanteacher import batchnorm
-from meanteacher.errors import UserError
-from meanteacher.types import Decay, Fraction, Literal, NonNegativeFloat, PositiveFloat, PositiveInt
+from meanteacher.config.errors import UserError
+from meanteacher.config.types import Decay, Fraction, Literal, NonNegativeFloat, PositiveFloat, PositiveInt
+from meanteacher.models import batch_norm
 
 
 def conv(inputs: int, outputs: int, size: int, stride: int) -> nn.Conv2d:
@@ -65,7 +65,7 @@ class WideResNet(nn.Module):
         if count < 1 or rest:
             depths = ", ".join(str(2 * stages * n + stages + 1) for n in (1, 2, 3, 4, 6))
             raise UserError(f"model.depth={depth}: a WideResNet with {stages} stages has a depth of {depths}, …")
-        norm = batchnorm.layer(momentum=bn_momentum, eps=bn_epsilon, shift=bn_shift)
+        norm = batch_norm.layer(momentum=bn_momentum, eps=bn_epsilon, shift=bn_shift)
 
         def act() -> nn.Module:
             return nn.Mish(inplace=True) if activation == "mish" else nn.LeakyReLU(slope, inplace=True)

@@ -1,0 +1,30 @@
+"""Names for the ranges of configuration values; used to annotate constructors, checked before anything is loaded.
+
+`meanteacher.config.schema` reads these annotations from the source of a `_target_` and lets pydantic validate the yaml's values
+against them, so that a wrong value fails in a fraction of a second, without importing torch.
+"""
+
+from typing import Annotated, Literal
+
+from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt
+
+Fraction = Annotated[float, Field(ge=0, le=1)]
+"""A probability or a share of the run: 0 to 1."""
+
+Decay = Annotated[float, Field(ge=0, lt=1)]
+"""The decay of a running average: 0 (no memory) to below 1."""
+
+Warmup = Literal["linear", "sigmoid", "cosine"]
+"""The shape of a rise from 0 to 1; see `meanteacher.optim.schedules`."""
+
+__all__ = [
+    "Annotated",
+    "Decay",
+    "Fraction",
+    "Literal",
+    "NonNegativeFloat",
+    "NonNegativeInt",
+    "PositiveFloat",
+    "PositiveInt",
+    "Warmup",
+]

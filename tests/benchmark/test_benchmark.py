@@ -1,0 +1,131 @@
+"""The benchmark's plain loop does what our step does, and its numbers fit together. No speed is tested."""
+
+import itertools
+import json
+
+import numpy as np
+import pytest
+import torch
+from conftest import settings
+from torch import nn
+
+from meanteacher import benchmark
+from meanteacher.benchmark import Variant, __main__, measure, roofline
+from meanteacher.benchmark.ours import PARTS, Ours
+from meanteacher.benchmark.reference import Reference, ViewsOfOne
+from meanteacher.benchmark.timing import timed
+from meanteacher.config.errors import UserError
+from meanteacher.runs.build import build
+
+SMALL = ["--model=wrn_10_1", "--images=512", "label=40", "trainer.labeled_batch=8", "trainer.unlabeled_batch=8"]
+SHORT = ["--rounds=1", "--steps=1", "--workers=0", "--device=cpu"]
+
+
+def prepared(*arguments: str) -> dict:
+    return __main__.prepare(*__main__.parse([*SMALL, "--device=cpu", *arguments]))
+
+
+def test_it_writes_numbers_that_fit_together(tmp_path, capsys):
+    file, picture = tmp_path / "found.json", tmp_path / "found.png"
+    arguments = [*SMALL, *SHORT, "trainer.precision=bf16", f"--json={file}", f"--picture={picture}"]
+    assert __main__.main(arguments) == 0
+    found = json.loads(file.read_text())
+    assert found["command"] == " ".join(["python -m meanteacher.benchmark", *arguments])
+    assert {"commit", "hardware", "threads", "versions"} <= set(found)
+    assert [found[key] for key in ("method", "model", "device", "precision", "compiled", "steps", "workers")] == [
+        "mean_teacher", "wrn_10_1", "cpu", "bf16", False, 1, 0,
+    ]  # fmt: skip
+    variants = ["plain loop fp32", "ours fp32", "ours bf16"]
+    seconds = found["seconds_per_step"]
+    assert list(seconds) == list(found["images_per_second"]) == list(found["ratio_to_plain_loop"]) == variants
+    for name in variants:
+        assert found["images_per_second"][name] == pytest.approx([16 / s for s in seconds[name]])
+        ratios = [a / b for a, b in zip(seconds["plain loop fp32"], seconds[name], strict=True)]
+        assert found["ratio_to_plain_loop"][name] == pytest.approx(ratios) and len(ratios) == 1
+        assert found["peak_memory_bytes"][name] > 0
+    parts = found["parts"]
+    assert list(parts) == ["step", *PARTS, "rest"]
+    assert parts["step"] == pytest.approx(np.sum([parts[name] for name in (*PARTS, "rest")], axis=0))
+    assert found["roofline"]["seconds"] > 0 and found["kernels"][0]["share"] >= found["kernels"][1]["share"] > 0
+    printed = capsys.readouterr().out
+    assert all(f"\n{name} " in printed for name in [*variants, *PARTS, "fit()", "roofline"])
+    assert picture.read_bytes().startswith(b"\x89PNG")
+
+
+@pytest.mark.parametrize(
+    "argument",
+    ["--rounds=0", "--steps=x", "--workers=-1", "--images=0", "--model=wrn", "--nothing", "optimizer.lr=0.5"],
+)
+def test_bad_arguments_are_one_line(argument, capsys):
+    assert __main__.main([argument]) == 1
+    out, err = capsys.readouterr()
+    assert not out and err.startswith("error: ") and err.count("\n") == 1
+
+
+def test_without_configuration_it_says_so(monkeypatch, tmp_path, capsys):
+    monkeypatch.setattr(__main__.composed, "CONF", tmp_path / "conf")
+    assert __main__.main([]) == 1
+    assert "conf" in capsys.readouterr().err
+
+
+def test_a_variant_that_fails_is_named():
+    chosen = prepared() | {"label": 10**6}
+    with pytest.raises(UserError, match="^odd: label=1000000"):
+        measure.Process(chosen, {"model": "wrn_10_1", "method": "mean_teacher"}, Variant("odd", "fp32", "never"))
+
+
+def test_fit_takes_the_steps_it_is_timed_for():
+    ours = Ours(
+        prepared("--steps=3"), {"model": "wrn_10_1", "method": "mean_teacher"}, Variant("ours", "fp32", "never")
+    )
+    for step in (3, 6):
+        assert ours.fit_seconds(3) > 0 and ours.trainer.step == step
+    assert not any("error" in key for record in ours.trainer.history for key in record)
+    assert not (ours.session.folder.path / "checkpoint.pt").exists()
+
+
+@pytest.mark.parametrize("method", ["mean_teacher", "fixmatch", "supervised"])
+def test_the_plain_step_trains_the_student_on_such_batches_as_ours(method):
+    reference = Reference(prepared(f"--method={method}"))
+    reference.load(0)
+    labeled, unlabeled = reference.batches()
+    views = reference.method.views
+    assert (len(labeled.views), len(unlabeled.views)) == (len(views.labeled), len(views.unlabeled))
+    assert all(view.shape == (8, 3, 32, 32) and view.dtype == torch.float32 for view in labeled.views + unlabeled.views)
+    assert torch.equal(labeled.target, labeled.index % 10)
+    before = reference.method.student.classifier.weight.clone()
+    assert reference.step() > 0 and not torch.equal(before, reference.method.student.classifier.weight)
+
+
+def test_the_plain_views_are_among_ours():
+    images, augment = benchmark.random_images(count=20).train, build(settings()["augment"])
+    augment.fit(images.pixels)
+    translate, flip = augment.views["weak"].values()
+    mean, std = (value.flatten().tolist() for value in (augment.normalize.mean, augment.normalize.std))
+    plain = ViewsOfOne(images, ("weak", "weak"), mean, std)
+    top, left, flipped = torch.tensor(list(itertools.product(range(9), range(9), (0, 1)))).T[..., None, None, None]
+    for index in (0, 7):
+        copies = torch.from_numpy(images.pixels[index]).float().div(255).expand(len(top), -1, -1, -1)
+        possible = augment.normalize(flip.apply(translate.apply(copies, top, left), flipped.bool()))
+        same, target, *views = plain[index]
+        assert same == index and target == images.targets[index]
+        for view in views:
+            assert (possible - view).abs().amax((1, 2, 3)).min() < 1e-5
+
+
+def test_the_roofline_counts_convolutions_and_products_forwards_and_backwards(monkeypatch):
+    monkeypatch.setattr(roofline, "rates", lambda device, precision: (1e9, 1e6))
+    model = nn.Sequential(nn.Conv2d(3, 4, 3, padding=1, bias=False), nn.Flatten(), nn.Linear(4 * 5 * 5, 2))
+    images = torch.randn(6, 3, 5, 5)
+    found = roofline.bound(lambda: model(images).sum().backward(), torch.device("cpu"), "fp32")
+    conv, linear = 2 * 6 * 25 * 4 * 3 * 9, 2 * 6 * 100 * 2
+    assert found["flops"] == 2 * conv + 3 * linear  # the images take no gradient
+    slowest = found["bytes"] / 1e6
+    assert found["seconds"] == pytest.approx(slowest) and found["share_bound_by_memory"] == 1
+
+
+def test_time_ends_at_an_interruption():
+    def work():
+        raise InterruptedError
+
+    assert 0 <= timed(torch.device("cpu"), work) < 1

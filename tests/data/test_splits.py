@@ -1,0 +1,114 @@
+"""Splits: balanced, nested, independent of what they should not depend on, and read back only for the data they fit."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from meanteacher.config.errors import UserError
+from meanteacher.data import Dataset, Images, splits
+
+
+def dataset(targets) -> Dataset:
+    targets = np.asarray(targets, np.int64)
+    names = [f"train/{t}/{i}.png" for i, t in enumerate(targets)]
+    images = Images(pixels=np.zeros((len(targets), 1, 2, 2), np.uint8), targets=targets, names=names)
+    return Dataset(name="made up", classes=[f"c{c}" for c in range(targets.max() + 1)], train=images, test=images)
+
+
+def draw(data, label, seed=0, validation=0, shared=True):
+    return splits.draw(data, label=label, split_seed=seed, validation=validation, labeled_in_unlabeled=shared)
+
+
+balanced = dataset(np.arange(400) % 5)
+
+
+@given(st.integers(5, 300), st.integers(5, 300), st.integers(0, 9))
+def test_smaller_label_sets_are_inside_larger_ones(a, b, seed):
+    small, large = (set(draw(balanced, n, seed).labeled) for n in sorted((a, b)))
+    assert small <= large and len(small) == min(a, b)
+
+
+@given(st.integers(5, 300), st.integers(0, 9))
+def test_classes_differ_by_at_most_one(label, seed):
+    split = draw(balanced, label, seed)
+    counts = np.bincount(balanced.train.targets[split.labeled])
+    assert counts.max() - counts.min() == (0 if label % 5 == 0 else 1)
+    assert bool(split.notes) == (label % 5 != 0)
+
+
+@given(st.integers(5, 200), st.integers(0, 150), st.integers(0, 9))
+def test_validation_changes_neither_the_labeled_images_nor_with_their_number(label, validation, seed):
+    split = draw(balanced, label, seed, validation)
+    assert np.array_equal(split.labeled, draw(balanced, label, seed).labeled)
+    assert np.array_equal(split.validation, draw(balanced, 5, seed, validation).validation)
+    assert len(split.validation) == validation
+    assert not set(split.validation) & (set(split.labeled) | set(split.unlabeled))
+
+
+@given(st.lists(st.integers(-1, 2), min_size=30, max_size=120), st.integers(0, 5))
+def test_unbalanced_and_unlabeled_images(targets, seed):
+    data = dataset([*targets, 0, 1, 2])
+    labeled_able = np.flatnonzero(data.train.targets >= 0)
+    split = draw(data, 3, seed)
+    assert sorted(data.train.targets[split.labeled]) == [0, 1, 2]
+    everything = draw(data, "all", seed)
+    assert np.array_equal(everything.labeled, labeled_able)
+    assert len(everything.unlabeled) == len(data.train.targets)
+    assert len(draw(data, "all", seed, shared=False).unlabeled) == len(data.train.targets) - len(labeled_able)
+
+
+def test_seeds_differ_and_repeat():
+    assert np.array_equal(draw(balanced, 50, 3).labeled, draw(balanced, 50, 3).labeled)
+    assert not np.array_equal(draw(balanced, 50, 3).labeled, draw(balanced, 50, 4).labeled)
+
+
+@pytest.mark.parametrize(
+    ("label", "validation", "words"),
+    [(4, 0, "5 classes"), (401, 0, "at most 400"), (350, 100, "at most 300"), (10, 400, "validation=400")],
+)
+def test_impossible_counts_are_refused(label, validation, words):
+    with pytest.raises(UserError, match=words):
+        draw(balanced, label, validation=validation)
+
+
+def test_a_written_split_reads_back_the_same(tmp_path):
+    split = draw(balanced, 20, 1, 40)
+    splits.write(tmp_path / "split.json", balanced, split, {"label": 20})
+    again = splits.read(tmp_path / "split.json", balanced, labeled_in_unlabeled=True)
+    for name in ("labeled", "unlabeled", "validation"):
+        assert np.array_equal(getattr(split, name), getattr(again, name))
+
+
+def test_a_split_for_other_data_is_refused(tmp_path):
+    path = tmp_path / "split.json"
+    splits.write(path, balanced, draw(balanced, 20), {"label": 20})
+    others = [
+        dataset(np.arange(401) % 5),
+        dataset((np.arange(400) + 1) % 5),
+        replace(balanced, train=replace(balanced.train, names=[f"x{i}" for i in range(400)])),
+    ]
+    for other in others:
+        with pytest.raises(UserError, match="does not match"):
+            splits.read(path, other, labeled_in_unlabeled=True)
+
+
+@pytest.mark.parametrize(
+    "text", ["{", "{}", '{"labeled": 3}', "no such image c0", "", "train/0/0.png c1", "0.png c0\n0.png c0"]
+)
+def test_files_that_are_no_split_are_refused_in_one_line(tmp_path, text):
+    path = tmp_path / "split.txt"
+    path.write_text(text)
+    with pytest.raises(UserError, match="split=") as caught:
+        splits.read(path, balanced, labeled_in_unlabeled=True)
+    assert "\n" not in str(caught.value)
+
+
+def test_text_lists_name_images_with_or_without_their_folder(tmp_path):
+    path = tmp_path / "00.txt"
+    path.write_text("0.png c0\ntrain/1/1.png c1\n\n7.png c2\n")
+    split = splits.read(path, balanced, labeled_in_unlabeled=False)
+    assert split.labeled.tolist() == [0, 1, 7]
+    assert len(split.unlabeled) == 397 and not len(split.validation)

@@ -1,0 +1,121 @@
+"""Every network of conf/model: parameter counts of the literature, feature map and head, gradients, and their own parts."""
+
+import numpy as np
+import pytest
+import torch
+from conftest import options, settings
+from torch import nn
+
+from meanteacher.config.errors import UserError
+from meanteacher.models.batch_norm import MeanOnlyBatchNorm, freeze_running_stats
+from meanteacher.models.shake_shake import shake
+from meanteacher.runs.build import build
+
+SMALL = {"shake_shake_26_2x96d": ["model.width=8"], "resnet18_cifar": ["model.width=8"], "wrn_28_8": ["model.width=1"]}
+
+
+def network(name: str, *overrides: str, channels: int = 3) -> nn.Module:
+    if name == "timm":
+        pytest.importorskip("timm")
+    torch.manual_seed(0)
+    return build(settings(f"model={name}", *overrides)["model"], channels=channels, classes=10)
+
+
+def count(model: nn.Module) -> int:
+    return sum(p.numel() for p in model.parameters())
+
+
+@pytest.mark.parametrize(
+    ("name", "parameters"),
+    [("wrn_37_2", 5_929_434), ("resnet18_cifar", 11_173_962), ("convnet13_bn", 3_121_802), ("torchvision", 11_181_642)],
+)
+def test_parameter_counts(name, parameters):
+    assert count(network(name)) == parameters
+
+
+def test_shake_shake_has_26_million_parameters():
+    assert count(network("shake_shake_26_2x96d")) == pytest.approx(26.2e6, rel=0.002)
+
+
+@pytest.mark.parametrize("name", options("model"))
+def test_logits_come_from_the_feature_map_and_every_weight_gets_a_gradient(name):
+    model = network(name, *SMALL.get(name, [])).train()
+    images = torch.randn(4, 3, 32, 32)
+    logits = model(images)
+    assert logits.shape == (4, 10)
+    logits.square().sum().backward()
+    assert all(p.grad is not None and p.grad.isfinite().all() for p in model.parameters())
+    if name != "torchvision":
+        model.eval()
+        features = model.features(images)
+        assert features.shape[1] == model.feature_channels
+        torch.testing.assert_close(model.head(features), model(images))
+
+
+@pytest.mark.parametrize("name", ["convnet13", "convnet13_bn"])
+def test_the_papers_network_ends_at_6_by_6_and_takes_grey_images(name):
+    model = network(name, channels=1)
+    assert model.features(torch.randn(2, 1, 32, 32)).shape == (2, 128, 6, 6)
+
+
+def test_weight_normalization_makes_the_scale_of_the_weights_irrelevant():
+    model = network("convnet13").eval()
+    images = torch.randn(2, 3, 32, 32)
+    before = model(images)
+    with torch.no_grad():
+        model.convolutions[0].parametrizations.weight.original1.mul_(7)
+    torch.testing.assert_close(model(images), before)
+
+
+def test_mean_only_batch_norm_equals_its_formula():
+    x, layer = torch.randn(6, 3, 4, 4), MeanOnlyBatchNorm(3, momentum=0.25)
+    with torch.no_grad():
+        layer.bias.copy_(torch.tensor([1.0, 2.0, 3.0]))
+    mean = x.numpy().astype(np.float64).mean((0, 2, 3))
+    expected = x.numpy() - mean[:, None, None] + np.array([1, 2, 3])[:, None, None]
+    np.testing.assert_allclose(layer(x).detach().numpy(), expected, atol=1e-5)
+    np.testing.assert_allclose(layer.running_mean.numpy(), 0.25 * mean, atol=1e-6)
+    with freeze_running_stats(layer):
+        layer(x + 5)
+    layer.eval()
+    np.testing.assert_allclose(layer(x).detach().numpy(), expected + 0.75 * mean[:, None, None], atol=1e-5)
+
+
+def test_shaking_mixes_forwards_and_backwards_by_numbers_of_their_own():
+    one, two = torch.full((500, 1, 1, 1), 3.0, requires_grad=True), torch.full((500, 1, 1, 1), 1.0, requires_grad=True)
+    mixed = shake(one, two, True)
+    alpha = (mixed.detach().flatten() - 1) / 2
+    mixed.sum().backward()
+    beta = one.grad.flatten()
+    assert 0 <= alpha.min() < 0.05 and 0.95 < alpha.max() <= 1 and alpha.mean() == pytest.approx(0.5, abs=0.05)
+    torch.testing.assert_close(beta + two.grad.flatten(), torch.ones(500))
+    assert abs(np.corrcoef(alpha, beta)[0, 1]) < 0.15
+    assert torch.equal(shake(one, two, False), torch.full_like(one, 2.0))
+
+
+@pytest.mark.parametrize(
+    ("overrides", "message"),
+    [
+        (["model=timm", "model.name=resnet81"], "timm has no such network"),
+        (["model=torchvision", "model.name=resnet81"], "torchvision has no such classifier"),
+        (["model=torchvision", "model.weights=nothing.pth"], "nothing.pth: cannot be read"),
+        (["model=shake_shake_26_2x96d", "model.depth=27"], "6n \\+ 2"),
+    ],
+)
+def test_what_cannot_be_built_is_said(overrides, message):
+    if "model=timm" in overrides:
+        pytest.importorskip("timm")
+    with pytest.raises(UserError, match=message):
+        build(settings(*overrides)["model"], channels=3, classes=10)
+
+
+def test_weights_come_from_a_local_file_and_only_those_that_fit(tmp_path):
+    kept = network("torchvision").network
+    torch.save(kept.state_dict(), tmp_path / "kept.pth")
+    node = settings("model=torchvision", f"model.weights={tmp_path / 'kept.pth'}")["model"]
+    torch.manual_seed(1)
+    other = build(node, channels=3, classes=7).network
+    assert torch.equal(other.conv1.weight, kept.conv1.weight) and other.fc.weight.shape == (7, 512)
+    torch.save({"a": torch.zeros(1)}, tmp_path / "kept.pth")
+    with pytest.raises(UserError, match="is it another network's"):
+        build(node, channels=3, classes=7)

@@ -1,0 +1,168 @@
+"""The pictures: each is a PNG of a readable size, for the awkward inputs too."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from matplotlib.figure import Figure
+from PIL import Image
+
+from meanteacher.runs import plots
+
+pytestmark = pytest.mark.filterwarnings("error")
+
+
+@pytest.fixture
+def drawn(monkeypatch) -> list[Figure]:
+    """The figures, as they are saved."""
+    figures: list[Figure] = []
+    save = Figure.savefig
+
+    def keep(figure, *args, **kwargs):
+        figures.append(figure)
+        save(figure, *args, **kwargs)
+
+    monkeypatch.setattr(Figure, "savefig", keep)
+    return figures
+
+
+def check(found: Path, expected: Path) -> tuple[int, int]:
+    """Width and height of a picture that is where it should be and shows something."""
+    assert found == expected
+    with Image.open(found) as picture:
+        assert picture.format == "PNG"
+        pixels = np.asarray(picture.convert("RGB"))
+    assert pixels.min() < 100 and (pixels.max(axis=2) == 255).any(), "nothing is drawn"
+    return pixels.shape[1], pixels.shape[0]
+
+
+def record(step: int, parts: tuple[str, ...] = ("test",), models: tuple[str, ...] = ("student", "teacher")) -> dict:
+    found = {"step": step, "train/loss": 2 / step, "train/supervised": 1 / step, "train/consistency": 0.01}
+    for part in parts:
+        for place, model in enumerate(models):
+            error = 0.2 + 0.5 / step + 0.1 * place
+            found |= {f"{part}/{model}/error": error, f"{part}/{model}/ece": 0.1, f"{part}/{model}/cross_entropy": 1.0}
+    return found
+
+
+def legend(axes) -> list[str]:
+    return [text.get_text() for text in axes.get_legend().get_texts()]
+
+
+def test_learning_curves(tmp_path, drawn):
+    history = [record(step, ("test", "validation")) if step % 5 == 0 else record(step, ()) for step in range(1, 51)]
+    history[3]["train/consistency_weight"] = 100.0
+    path = tmp_path / "curves.png"
+    width, height = check(plots.learning_curves(history, path, "a title"), path)
+    assert width > height > 400
+    (figure,) = drawn
+    error, loss, ece = figure.axes
+    assert figure.get_suptitle() == "a title" and not any(axes.get_title() for axes in figure.axes)
+    assert [axes.get_ylabel() for axes in figure.axes] == ["error (%)", "training loss", "calibration error, ECE (%)"]
+    assert legend(error)[:2] == ["student, test (last: 21.0 %)", "teacher, test (last: 31.0 %)"]
+    assert [line.get_linestyle() for line in error.lines] == ["-", "-", "--", "--"]
+    colours = [line.get_color() for line in error.lines]
+    assert colours[:2] == colours[2:] and colours[0] != colours[1]
+    assert colours == [line.get_color() for line in ece.lines]
+    assert list(error.lines[0].get_xdata()) == list(range(5, 51, 5))
+    assert error.lines[0].get_ydata()[0] == pytest.approx(30)
+    assert legend(loss) == ["loss", "supervised", "consistency"] and loss.get_yscale() == "log"
+
+
+@pytest.mark.parametrize(
+    ("history", "panels"),
+    [
+        ([record(7)], 3),
+        ([{"step": 7, "train/loss": 1.0}], 1),
+        ([{"step": 7, "test/student/error": 0.0}], 1),
+        ([{"step": 7, "train/loss": 0.0}, {"step": 8, "train/loss": None, "test/student/error": float("nan")}], 1),
+        ([record(7, ("test", "validation"), ("student", "average", "a", "b", "c", "d", "e", "f"))], 3),
+        ([], 3),
+    ],
+    ids=["one record", "no evaluation", "no loss", "nothing finite", "many networks", "nothing"],
+)
+def test_learning_curves_of_little(tmp_path, drawn, history, panels):
+    path = tmp_path / "curves.png"
+    check(plots.learning_curves(history, path, "a title"), path)
+    assert len(drawn[0].axes) == panels
+
+
+def test_teacher_and_average_have_one_colour(tmp_path, drawn):
+    for model in ("teacher", "average"):
+        plots.learning_curves([record(7, models=("student", model))], tmp_path / "curves.png", "a title")
+    first, second = ([line.get_color() for line in figure.axes[0].lines] for figure in drawn)
+    assert first == second
+
+
+def test_confusion_matrix(tmp_path, drawn):
+    targets = np.array([0, 0, 0, 0, 1, 1, 2])
+    predictions = np.array([0, 0, 0, 2, 1, 1, 0])
+    path = tmp_path / "confusion.png"
+    check(plots.confusion_matrix(predictions, targets, ["cat", "dog", "owl", "never"], path, "a title"), path)
+    axes = drawn[0].axes[0]
+    assert {text.get_position(): text.get_text() for text in axes.texts} == {
+        (0, 0): "75",
+        (2, 0): "25",
+        (1, 1): "100",
+        (0, 2): "100",
+    }, "(predicted, true): percent of the true class"
+    assert (axes.get_xlabel(), axes.get_ylabel()) == ("predicted class", "true class")
+    assert [label.get_text() for label in axes.get_yticklabels()] == ["cat", "dog", "owl", "never"]
+
+
+def test_confusion_matrix_of_many_classes(tmp_path, drawn):
+    targets = np.arange(1000) % 100
+    path = tmp_path / "confusion.png"
+    width, height = check(
+        plots.confusion_matrix(np.roll(targets, 1), targets, [f"class {i}" for i in range(100)], path, "a title"), path
+    )
+    assert min(width, height) > 1500, "the names of the classes would not be readable"
+    assert not drawn[0].axes[0].texts
+
+
+@pytest.mark.parametrize(
+    ("n", "columns", "grid", "channels", "dtype"),
+    [
+        (7, 3, (3, 3), 3, np.uint8),
+        (2, 10, (1, 2), 1, np.uint8),
+        (1, 1, (1, 1), 3, np.float32),
+        (2, 2, (1, 2), 1, np.float32),
+        (0, 4, (1, 1), 3, np.uint8),
+    ],
+)
+def test_image_sheet(tmp_path, drawn, n, columns, grid, channels, dtype):
+    scale = 255 if dtype == np.uint8 else 1.2
+    images = (np.random.default_rng(0).random((n, channels, 8, 12)) * scale).astype(dtype)
+    path = tmp_path / "sheet.png"
+    check(plots.image_sheet(images, [f"caption {i}" for i in range(n)], path, "a title", columns), path)
+    (axes,) = drawn[0].axes
+    assert [text.get_text() for text in axes.texts] == [f"caption {i}" for i in range(n)]
+    (shown,) = axes.images
+    rows, cells = grid
+    canvas = np.atleast_3d(shown.get_array())
+    high, wide = canvas.shape[0] // rows, canvas.shape[1] // cells
+    assert shown.get_interpolation() == "nearest" and high > 8 and wide > 12
+    expected = images / 255 if dtype == np.uint8 else images.clip(0, 1)
+    for k, image in enumerate(expected):
+        top, left = k // cells * high, k % cells * wide
+        np.testing.assert_allclose(canvas[top : top + 8, left : left + 12], image.transpose(1, 2, 0), rtol=1e-6)
+        x, y = axes.texts[k].get_position()
+        assert left < x < left + 12 and top + 7 < y < top + high, "the caption belongs to another image"
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+def test_view_sheet(tmp_path, drawn, channels):
+    originals = np.random.default_rng(0).integers(0, 256, (4, channels, 8, 8), dtype=np.uint8)
+    weak = (originals / 255 - 0.4) / 0.25
+    weak[0, 0, 0, 0] = 1000
+    views = {"weak": weak, "strong": 100 * weak.astype(np.float32), "flat": np.full_like(weak, 3.0)}
+    path = tmp_path / "views.png"
+    check(plots.view_sheet(originals, views, path, "a title"), path)
+    (axes,) = drawn[0].axes
+    assert [text.get_text() for text in axes.texts] == ["original", "weak", "strong", "flat"]
+    canvas = np.asarray(axes.images[0].get_array())
+    columns = [np.stack([canvas[9 * row : 9 * row + 8, 9 * k : 9 * k + 8] for row in range(4)]) for k in range(4)]
+    np.testing.assert_allclose(columns[0], originals.transpose(0, 2, 3, 1).reshape(columns[0].shape) / 255, rtol=1e-6)
+    _, weak, strong, _ = columns
+    np.testing.assert_allclose(weak, strong, atol=1e-5)
+    assert weak.min() == 0 and weak.max() == 1 and 0.4 < weak.mean() < 0.6, "one bright pixel must not darken the rest"

@@ -1,0 +1,277 @@
+"""Whole runs: they learn, go on to the same bits, report what is done, and refuse bad input in one line."""
+
+import importlib.util
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+import torch
+import yaml
+from conftest import ROOT, TINY, command, options, settings
+from PIL import Image
+
+from meanteacher.config import composing
+from meanteacher.config.errors import UserError
+from meanteacher.runs import run
+from meanteacher.training import eta
+from meanteacher.training.train_step import TrainStep
+
+
+def go(path, *overrides):
+    """One run in this process, in the folder `path`."""
+    one = settings(*TINY, *overrides)
+    chosen = dict(o.split("=") for o in overrides if o.partition("=")[0] in composing.GROUPS)
+    return run.run(
+        one, dict.fromkeys(composing.GROUPS) | {"dataset": "digits", "method": "m"} | chosen, path, "python run.py"
+    )
+
+
+def history(path):
+    return [json.loads(line) for line in (path / "metrics.jsonl").read_text().splitlines()]
+
+
+def without_speed(records):
+    return [{k: v for k, v in record.items() if k != "train/images_per_second"} for record in records]
+
+
+@pytest.mark.parametrize("method", options("method"))
+def test_every_method_learns_digits(method, tmp_path):
+    result = go(
+        tmp_path / "run",
+        f"method={method}",
+        "label=100",
+        "steps=150",
+        "eval_every=150",
+        "trainer.labeled_batch=32",
+        "trainer.average_decay=0.9",
+        "optimizer.lr=0.1",
+    )
+    assert all(found["error_last"] < 0.65 for found in result["models"].values())  # chance is 0.9
+
+
+def test_a_run_leaves_its_folder_complete(tmp_path):
+    result = go(tmp_path / "run", "validation=50")
+    folder = tmp_path / "run"
+    assert {p.name for p in folder.iterdir()} >= {
+        "config.yaml",
+        "run.log",
+        "split.json",
+        "metrics.jsonl",
+        "checkpoint.pt",
+        "plots",
+        "result.json",
+    }
+    assert {p.name for p in (folder / "plots").iterdir()} == {"curves.png", "confusion.png", "labeled.png", "views.png"}
+    assert json.loads((folder / "result.json").read_text()) == result
+    assert yaml.safe_load((folder / "config.yaml").read_text())["label"] == 20
+    assert result["status"] == "finished" and result["steps"] == 6
+    for name in ("images_per_second", "wall_seconds", "peak_memory_bytes", "versions", "commit", "command", "digest"):
+        assert name in result
+    for models in (result["models"], result["validation"]):
+        assert set(models) == {"student", "teacher"}
+        assert all(found["error_median_last_20"] is None and 0 <= found["ece"] <= 1 for found in models.values())
+    assert (
+        "error_best_on_test" in result["models"]["teacher"]
+        and "error_best_on_test" not in result["validation"]["teacher"]
+    )
+    split = json.loads((folder / "split.json").read_text())
+    assert len(split["labeled"]) == 20 and len(split["validation"]) == 50
+
+
+def test_the_median_of_the_last_20_evaluations(tmp_path):
+    result = go(tmp_path / "run", "steps=21", "eval_every=1", "method=supervised")
+    errors = [r["test/average/error"] for r in history(tmp_path / "run") if "test/average/error" in r]
+    assert len(errors) == 21
+    last = sorted(errors[-20:])
+    assert result["models"]["average"]["error_median_last_20"] == pytest.approx((last[9] + last[10]) / 2)
+    assert result["models"]["average"]["error_best_on_test"] == min(errors)
+
+
+@pytest.mark.parametrize("method", options("method"))
+def test_an_interrupted_run_goes_on_to_the_same_bits(method, tmp_path, monkeypatch):
+    changes = (f"method={method}", "steps=9", "trainer.log_every=2", "model.dropout=0.2", "validation=40")
+    whole = go(tmp_path / "whole", *changes)
+    original = TrainStep.__call__
+
+    def stop_in_step_5(self, step):
+        original(self, step)
+        if step == 4:
+            signal.raise_signal(signal.SIGINT)
+
+    monkeypatch.setattr(TrainStep, "__call__", stop_in_step_5)
+    assert go(tmp_path / "parts", *changes)["status"] == "interrupted"
+    monkeypatch.setattr(TrainStep, "__call__", original)
+    parts = go(tmp_path / "parts", *changes)
+    assert parts["status"] == "finished" and parts["attempts"] == 2 and parts["bitwise"]
+    assert parts["models"] == whole["models"] and parts["validation"] == whole["validation"]
+    assert without_speed(history(tmp_path / "whole")) == without_speed(history(tmp_path / "parts"))
+    one, two = (
+        torch.load(tmp_path / name / "checkpoint.pt", weights_only=True)["method"] for name in ("whole", "parts")
+    )
+    assert all(torch.equal(one[key], two[key]) for key in one)
+
+
+def test_a_killed_run_goes_on_from_its_checkpoint_and_a_broken_one_falls_back(tmp_path, monkeypatch, caplog):
+    whole = go(tmp_path / "whole")
+    original = TrainStep.__call__
+
+    def die_in_step_5(self, step):
+        if step == 4:
+            raise SystemExit
+        original(self, step)
+
+    monkeypatch.setattr(TrainStep, "__call__", die_in_step_5)
+    with pytest.raises(SystemExit):
+        go(tmp_path / "parts", "trainer.checkpoint_minutes=0.0000001")
+    monkeypatch.setattr(TrainStep, "__call__", original)
+    (tmp_path / "parts" / "checkpoint.pt").write_bytes(b"torn")
+    assert json.loads((tmp_path / "parts" / "result.json").read_text())["status"] == "failed"
+    assert go(tmp_path / "parts")["models"] == whole["models"]
+    assert without_speed(history(tmp_path / "whole")) == without_speed(history(tmp_path / "parts"))
+    assert "cannot be read" in caplog.text
+
+
+def test_a_finished_run_is_reported_and_fresh_keeps_the_old_one(tmp_path, monkeypatch):
+    first = go(tmp_path / "run")
+    monkeypatch.setattr(TrainStep, "__call__", None)
+    assert go(tmp_path / "run") == first
+    monkeypatch.undo()
+    again = go(tmp_path / "run", "fresh=true")
+    assert again["models"] == first["models"]
+    assert json.loads((tmp_path / "run.old-1" / "result.json").read_text()) == first
+
+
+def test_another_run_in_the_same_folder_is_refused(tmp_path):
+    go(tmp_path / "run")
+    with pytest.raises(UserError, match="holds another run"):
+        go(tmp_path / "run", "seed=1")
+
+
+def test_memory_mapped_images_train_to_the_same_bits(tmp_path):
+    assert (
+        go(tmp_path / "a", "dataset.storage=mmap")["models"] == go(tmp_path / "b", "dataset.storage=device")["models"]
+    )
+
+
+def test_a_loss_that_is_not_finite_stops_the_run_and_says_so(tmp_path):
+    with pytest.raises(UserError, match="not finite"):
+        go(tmp_path / "run", "optimizer.lr=1e30", "trainer.log_every=1")
+    result = json.loads((tmp_path / "run" / "result.json").read_text())
+    assert result["status"] == "failed" and "not finite" in result["reason"]
+
+
+def test_a_long_run_says_so_at_once_and_names_what_is_shorter(tmp_path, monkeypatch, caplog):
+    monkeypatch.setattr(eta, "LONG_HOURS", 1e-9)
+    with caplog.at_level("INFO", "meanteacher"):
+        go(tmp_path / "run", "steps=8")
+    assert "images/s, about" in caplog.text and "this run takes about" in caplog.text and "steps=1 would" in caplog.text
+
+
+def test_too_slow_batch_norm_is_warned_of(tmp_path, caplog):
+    go(tmp_path / "run", "model.bn_momentum=0.001")
+    assert "model.bn_momentum is small for 6 steps: 99 %" in caplog.text
+
+
+def test_the_command_trains_reports_and_returns_the_validation_error(tmp_path):
+    first = command(*TINY, "validation=50", cwd=tmp_path)
+    assert first.returncode == 0, first.stderr
+    for words in (
+        "20 labeled",
+        "wrn_10_1",
+        "test error of the student",
+        "test error of the teacher",
+        "run folder: ",
+        "curves.png",
+    ):
+        assert words in first.stderr
+    folder = next((tmp_path / "outputs/digits/mean_teacher/label-20/seed-0").glob("*/result.json")).parent
+    assert json.loads((folder / "result.json").read_text())["names"]["experiment"] == "quickstart"
+    both = command("-m", *TINY, "validation=50", "seed=0,1", cwd=tmp_path)
+    assert both.returncode == 0 and "2 runs (seed 0,1), 1 of them finished" in both.stderr
+    results = [
+        json.loads(p.read_text()) for p in tmp_path.glob("outputs/digits/mean_teacher/label-20/seed-*/*/result.json")
+    ]
+    assert {r["seed"]: bool(r["names"]["sweep"]) for r in results} == {0: False, 1: True}
+
+
+def test_ctrl_c_saves_and_says_how_to_go_on(tmp_path):
+    arguments = [a if not a.startswith("steps=") else "steps=5000" for a in TINY]
+    process = subprocess.Popen(
+        [sys.executable, str(ROOT / "run.py"), *arguments],
+        cwd=tmp_path,
+        env=os.environ | {"OMP_NUM_THREADS": "1"},
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    deadline = time.time() + 120
+    while not list(tmp_path.glob("outputs/**/metrics.jsonl")) and time.time() < deadline:
+        time.sleep(0.2)
+    time.sleep(1)
+    process.send_signal(signal.SIGINT)
+    _, said = process.communicate(timeout=60)
+    assert process.returncode == 130 and "the same command goes on" in said and "Traceback" not in said
+    folder = next(tmp_path.glob("outputs/**/result.json")).parent
+    assert json.loads((folder / "result.json").read_text())["status"] == "interrupted"
+    assert (folder / "checkpoint.pt").exists()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["dataset=cifar11"], "dataset=cifar11: there is no such option; did you mean cifar10?"),
+        (["sweep=digit"], "sweep=digit: there is no such option; did you mean digits?"),
+        pytest.param(
+            ["hydra/launcher=ray"],
+            "hydra/launcher=ray: there is no such option; pip install -e '.[ray]' brings it",
+            marks=pytest.mark.skipif(bool(importlib.util.find_spec("ray")), reason="ray is installed"),
+        ),
+        (["labell=3"], "labell: there is no such key; did you mean label?"),
+        (["method.ema_deca=3"], "method.ema_deca: there is no such key; did you mean ema_decay?"),
+        (["+foo=3"], "can't be added or removed"),
+        (["label=ten"], "label=ten: should be a valid integer"),
+        (["dataset=image_folder"], "dataset.root"),
+        (["dataset=image_folder", "dataset.root=empty"], "empty"),
+        (["split=nowhere.json"], "split=nowhere.json: cannot be read"),
+        (["output=file/below", "experiment=quickstart"], "file"),
+    ],
+)
+def test_bad_input_fails_fast_in_one_line(arguments, words, tmp_path):
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "file").write_text("")
+    started = time.time()
+    found = command(*arguments, cwd=tmp_path)
+    assert time.time() - started < 20  # under 3 s on an idle machine
+    assert found.returncode == 1 and words in found.stderr
+    assert found.stderr.startswith("error: ") and found.stderr.count("\n") == 1, found.stderr
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["label=5"], "label=5: digits has 10 classes"),
+        (["label=1439"], "label=1439: digits has 1438 images with labels; use at most 1438"),
+        (["split=wrong.txt"], "split=wrong.txt, line 1: no single training image"),
+        (["model.depth=12"], "model.depth=12"),
+        (["label=all", "dataset.labeled_in_unlabeled=false"], "no unlabeled images are left"),
+        (["dataset=image_folder", "dataset.root=photos"], "photos/train/cat/2.jpg cannot be read"),
+    ],
+)
+def test_bad_input_found_later_fails_in_one_line(arguments, words, tmp_path):
+    (tmp_path / "wrong.txt").write_text("cat.png cat\n")
+    for name in ("cat/1.png", "cat/2.jpg", "dog/1.png"):
+        (tmp_path / "photos/train" / name).parent.mkdir(parents=True, exist_ok=True)
+        Image.new("RGB", (32, 32)).save(tmp_path / "photos/train" / name)
+    (tmp_path / "photos/train/cat/2.jpg").write_bytes(b"torn")
+    found = command(*TINY, *arguments, cwd=tmp_path)
+    assert found.returncode == 1 and words in found.stderr
+    errors = [line for line in found.stderr.splitlines() if line.startswith("error: ")]
+    assert (
+        len(errors) == 1
+        and "Traceback" not in found.stderr
+        and "Error executing" not in found.stderr
+        and found.stderr.splitlines()[-1] == errors[0]
+    )
