@@ -2,8 +2,6 @@
 shows how far it is and compares at the end. Any Hydra launcher runs the jobs; the folders of the runs say how they went."""
 
 import logging
-import shlex
-import sys
 import warnings
 from contextlib import nullcontext
 from pathlib import Path
@@ -14,8 +12,10 @@ from hydra.errors import HydraException
 from hydra.experimental.callback import Callback
 from omegaconf import DictConfig
 
-from meanteacher.config import cli, composing
+from meanteacher.config.composing import compose_run
+from meanteacher.config.console import one_line
 from meanteacher.config.errors import UserError
+from meanteacher.runs.train import command_line
 from meanteacher.sweeps import slurm
 from meanteacher.sweeps.sweep import Job, Sweep, say
 from meanteacher.training import signals
@@ -61,15 +61,14 @@ class Grid(BasicSweeper):
         (batch,) = self.split_arguments(parser.parse_overrides([*params, *arguments]), None)
         chosen = self.config.hydra.runtime.choices.sweep
         name = "multirun" if chosen == "none" else chosen
-        command = shlex.join(["python", *sys.argv])
+        command = command_line()
         return Sweep(name, command, Path(self.config.hydra.sweep.dir), [self.job(overrides) for overrides in batch])
 
     def job(self, overrides: list[str]) -> Job:
         root = self.hydra_context.config_loader.load_sweep_config(self.config, list(overrides))
         folder = Path(root.hydra.sweep.dir) / root.hydra.sweep.subdir
-        return Job(
-            overrides=list(overrides), folder=folder, settings=composing.plain(root), names=composing.names(root.hydra)
-        )
+        settings, choices = compose_run(root, root.hydra)
+        return Job(overrides=list(overrides), folder=folder, settings=settings, choices=choices)
 
     def launch(self, sweep: Sweep) -> None:
         """Run what is missing. An engine that breaks down is said; what its runs have saved is compared all the same."""
@@ -85,7 +84,7 @@ class Grid(BasicSweeper):
         except (UserError, HydraException):
             raise
         except Exception as error:
-            log.error("error: the launcher stopped: %s", cli.one_line(error))
+            log.error("error: the launcher stopped: %s", one_line(error))
 
 
 class CompareSearch(Callback):

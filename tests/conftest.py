@@ -16,6 +16,7 @@ os.environ["WANDB_MODE"] = "offline"
 torch.set_num_threads(1)
 
 from meanteacher.config import composing  # noqa: E402
+from meanteacher.config.settings import Settings  # noqa: E402
 from meanteacher.data import Dataset, Images  # noqa: E402
 
 CONF = ROOT / "conf"
@@ -32,7 +33,13 @@ TINY = [
 def settings(*overrides: str) -> dict:
     """The plain configuration that these overrides compose."""
     with initialize_config_dir(str(CONF), version_base="1.3"):
-        return composing.plain(compose("config", overrides=list(overrides)))
+        root = compose("config", overrides=list(overrides), return_hydra_config=True)
+        return composing.plain(root, root.hydra)
+
+
+def parsed(*overrides: str) -> Settings:
+    """The checked settings that these overrides compose."""
+    return Settings.parse(settings(*overrides))
 
 
 def options(group: str) -> list[str]:

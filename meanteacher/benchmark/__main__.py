@@ -12,8 +12,11 @@ from hydra.errors import HydraException
 from omegaconf import errors
 
 from meanteacher.benchmark import Variant, measure, show
-from meanteacher.config import cli, composing, schema
+from meanteacher.config.composing import plain
+from meanteacher.config.console import one_line
 from meanteacher.config.errors import UserError
+from meanteacher.config.locations import CONF
+from meanteacher.config.settings import Settings
 from meanteacher.training.device import choose_device, choose_precision
 
 PROGRAM = "python -m meanteacher.benchmark"
@@ -45,26 +48,23 @@ def parse(arguments: list[str]) -> tuple[argparse.Namespace, list[str]]:
     return args, overrides
 
 
-def prepare(args: argparse.Namespace, overrides: list[str]) -> dict:
+def prepare(args: argparse.Namespace, overrides: list[str]) -> Settings:
     """Plain settings that train on noise without an end."""
-    if not composing.CONF.is_dir():
-        raise UserError("there is no conf beside the package; run this in a checkout of the repository")
     groups = [f"model={args.model}", f"method={args.method}", f"trainer.device={args.device}"]
-    with initialize_config_dir(str(composing.CONF), version_base="1.3"):
-        root = compose("config", [*groups, *overrides])
-    settings = composing.plain(root)
+    with initialize_config_dir(str(CONF), version_base="1.3"):
+        root = compose("config", [*groups, *overrides], return_hydra_config=True)
+    settings = plain(root, root.hydra)
     noise = {"_target_": "meanteacher.benchmark.random_images", "count": args.images}
     settings["dataset"] = {"name": "random", "storage": "device", "labeled_in_unlabeled": True, **noise}
     settings["trainer"] |= {"log_every": args.steps, "checkpoint_minutes": 1e9}
     settings |= {"steps": 2**62, "eval_every": 2**62, "logger": {}}
-    schema.check(settings)
-    return settings
+    return Settings.parse(settings)
 
 
-def variants(args: argparse.Namespace, settings: dict) -> list[Variant]:
+def variants(args: argparse.Namespace, settings: Settings) -> list[Variant]:
     """The plain loop, ours without and with the machine's fast arithmetic, and ours compiled; the last two where they differ."""
     device = choose_device(args.device)
-    precision = choose_precision(settings["trainer"]["precision"], device)
+    precision = choose_precision(settings.trainer.precision, device)
     eager = [Variant(f"ours {kind}", kind, "never") for kind in dict.fromkeys(["fp32", precision])]
     compiled = [Variant(f"ours {precision} compiled", precision, "always")]
     plain = Variant(f"{measure.REFERENCE} fp32", "fp32", None)
@@ -87,7 +87,7 @@ def main(arguments: list[str]) -> int:
         if args.picture:
             show.picture(found, args.picture)
     except (UserError, argparse.ArgumentError, HydraException, errors.OmegaConfBaseException, OSError) as error:
-        print(f"error: {cli.one_line(error)}", file=sys.stderr)
+        print(f"error: {one_line(error)}", file=sys.stderr)
         return 1
     return 0
 

@@ -10,13 +10,14 @@ import numpy as np
 import torch
 
 from meanteacher.benchmark import REFERENCE, Variant
-from meanteacher.config.cli import one_line
+from meanteacher.config.console import one_line
 from meanteacher.config.errors import UserError
+from meanteacher.config.settings import Settings
 from meanteacher.runs import report
 from meanteacher.training.device import choose_device, peak_memory
 
 
-def serve(connection, settings: dict, names: dict, variant: Variant) -> None:
+def serve(connection, settings: Settings, names: dict, variant: Variant) -> None:
     """In the variant's process: make it, then call its methods by name until the connection closes."""
     logging.getLogger("meanteacher").addHandler(logging.NullHandler())
     try:
@@ -42,7 +43,7 @@ def serve(connection, settings: dict, names: dict, variant: Variant) -> None:
 class Process:
     """A variant at work: `process("seconds", 3)` calls its method there and waits. Raises UserError where that fails."""
 
-    def __init__(self, settings: dict, names: dict, variant: Variant):
+    def __init__(self, settings: Settings, names: dict, variant: Variant):
         context = multiprocessing.get_context("spawn")
         self.name, (self.connection, other) = variant.name, context.Pipe()
         self.process = context.Process(target=serve, args=(other, settings, names, variant))
@@ -78,7 +79,7 @@ def one_round(processes: dict[str, Process], steps: int, backward: bool) -> dict
 
 
 def all_variants(
-    settings: dict, names: dict, variants: list[Variant], workers: list[int], rounds: int, steps: int
+    settings: Settings, names: dict, variants: list[Variant], workers: list[int], rounds: int, steps: int
 ) -> dict:
     """Everything, with one value per round; the first round, which warms up, is left out."""
     with ExitStack() as stack:
@@ -97,7 +98,7 @@ def all_variants(
         seconds = {name: [found[name] for found in timings] for name in processes}
         found = {
             **names,
-            "device": str(choose_device(settings["trainer"]["device"])),
+            "device": str(choose_device(settings.trainer.device)),
             "precision": variants[-1].precision,
             "compiled": variants[-1].compile == "always",
             "steps": steps,
@@ -114,8 +115,8 @@ def all_variants(
     return found | derived(found) | report.environment(torch.device(found["device"]))
 
 
-def images_per_step(settings: dict) -> int:
-    return settings["trainer"]["labeled_batch"] + settings["trainer"]["unlabeled_batch"]
+def images_per_step(settings: Settings) -> int:
+    return settings.trainer.labeled_batch + settings.trainer.unlabeled_batch
 
 
 def derived(found: dict) -> dict:

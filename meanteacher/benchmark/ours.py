@@ -10,6 +10,7 @@ from torch.profiler import ProfilerActivity, profile
 
 from meanteacher.benchmark import NAMES, Variant, roofline
 from meanteacher.benchmark.timing import timed
+from meanteacher.config.settings import Choices, Settings
 from meanteacher.loggers.progress import Progress
 from meanteacher.runs.run_dir import RunDir
 from meanteacher.runs.session import Session
@@ -44,12 +45,12 @@ class Stop(Progress):
 
 
 class Ours:
-    def __init__(self, settings: dict, names: dict, variant: Variant):
-        keys = settings["trainer"] | {"precision": variant.precision, "compile": variant.compile}
+    def __init__(self, settings: Settings, names: dict, variant: Variant):
+        trainer = settings.trainer.model_dump() | {"precision": variant.precision, "compile": variant.compile}
         self.open = ExitStack()
         root = Path(self.open.enter_context(TemporaryDirectory()))
         folder = self.open.enter_context(RunDir(root / "run", "", False))
-        self.session = Session(settings | {"trainer": keys}, NAMES | names, folder)
+        self.session = Session(settings.replace({"trainer": trainer}), Choices(**NAMES | names), folder)
         self.trainer, self.device = self.session.trainer, self.session.device
         self.trainer.loggers[-1] = Stop()
         self.step = self.trainer.train_step

@@ -11,9 +11,10 @@ from torch.utils.data import DataLoader
 from torchvision import transforms
 
 from meanteacher.benchmark.timing import timed
+from meanteacher.config.settings import Settings
 from meanteacher.data import Images
 from meanteacher.data.batch import Labeled, Unlabeled
-from meanteacher.runs.build import build, build_method, load_data
+from meanteacher.runs.build import build, build_method
 from meanteacher.training.device import choose_device
 
 
@@ -44,19 +45,19 @@ class ViewsOfOne:
 class Reference:
     """The same method, network, batch and augmentation as ours. Its EMA is ours: one fused call, so not slower than usual."""
 
-    def __init__(self, settings: dict):
-        keys, sgd = settings["trainer"], settings["optimizer"]
-        self.device = choose_device(keys["device"])
-        if keys["threads"]:
-            torch.set_num_threads(keys["threads"])
-        self.data = load_data(settings["dataset"])
-        self.method = build_method(settings, self.data).to(self.device).train()
+    def __init__(self, settings: Settings):
+        keys, sgd = settings.trainer, settings.optimizer
+        self.device = choose_device(keys.device)
+        if keys.threads:
+            torch.set_num_threads(keys.threads)
+        self.data = build(settings.dataset.node)
+        self.method = build_method(self.data, settings).to(self.device).train()
         values = {key: sgd[key] for key in ("lr", "momentum", "nesterov", "weight_decay")}
         self.optimizer = torch.optim.SGD(self.method.student.parameters(), **values)
-        norm = build(settings["augment"]).normalize
+        norm = build(settings.augment).normalize
         norm.fit(self.data.train.pixels)
         self.norm = norm.mean.flatten().tolist(), norm.std.flatten().tolist()
-        self.sizes, self.label = (keys["labeled_batch"], keys["unlabeled_batch"]), settings["label"]
+        self.sizes, self.label = (keys.labeled_batch, keys.unlabeled_batch), settings.label
 
     def load(self, workers: int) -> None:
         """Loaders without end, so that their workers stay; one for labeled and one for unlabeled images."""

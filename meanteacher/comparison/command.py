@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from meanteacher.config.errors import UserError
-from meanteacher.runs.run_dir import put
+from meanteacher.config.files import write_atomically
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -41,7 +41,7 @@ def compare(paths: list[str | Path], out: Path, title: str | None = None) -> Com
 
     content, found = assembly.assemble(paths, out, title)
     out.mkdir(parents=True, exist_ok=True)
-    files = {name: put(out / name, data) for name, data in content.items()}
+    files = {name: write_atomically(out / name, data) for name, data in content.items()}
     return Comparison(**found, files=files)
 
 

@@ -4,7 +4,7 @@ import json
 from dataclasses import dataclass
 
 from meanteacher.comparison.results import Run
-from meanteacher.config.schema import flat
+from meanteacher.config.digest import flatten
 
 ELSEWHERE = {"dataset.data_dir", "dataset.root", "dataset.storage"}
 """Where the images lie, not which they are; a folder's content is in `data.fingerprint`."""
@@ -80,7 +80,7 @@ def protocol_fields(result: dict) -> dict:
     """All that must be equal between runs that are compared."""
     settings = result["settings"]
     found = {f"data.{name}": value for name, value in (result.get("data") or {}).items() if name != "name"}
-    found |= flat({name: settings.get(name, {}) for name in ("dataset", "model", "augment", "schedule")}, ".")
+    found |= flatten({name: settings.get(name, {}) for name in ("dataset", "model", "augment", "schedule")}, ".")
     found = {name: value for name, value in found.items() if name not in ELSEWHERE}
     found |= {name: settings.get(name) for name in RUN_KEYS}
     if found.get("schedule.steps") == found["steps"]:
@@ -128,7 +128,7 @@ def name_variants(results: list[dict]) -> tuple[dict[str, Variant], list[str]]:
 def variant_fields(result: dict) -> dict:
     """All that a method may have for itself: its own settings, the optimizer's, the averaged weights'."""
     settings = result["settings"]
-    own = flat({name: settings.get(name, {}) for name in ("method", "optimizer")}, ".")
+    own = flatten({name: settings.get(name, {}) for name in ("method", "optimizer")}, ".")
     average = {f"trainer.{k}": v for k, v in settings.get("trainer", {}).items() if k.startswith("average_")}
     return own | average
 

@@ -1,80 +1,50 @@
-"""What the command line does around a run: console output and errors in one line."""
+"""The command `meanteacher`: picks a subcommand and reports its errors in one line."""
 
-import logging
-import re
-from contextlib import contextmanager
+import argparse
+import os
+import sys
+from collections.abc import Callable
+from importlib import import_module
 
+from hydra.errors import HydraException
+from omegaconf.errors import OmegaConfBaseException
+
+from meanteacher.config.checks import nearest
+from meanteacher.config.console import one_line
 from meanteacher.config.errors import UserError
-from meanteacher.config.schema import nearest
 
-EXTRAS = {"submitit_local": "slurm", "submitit_slurm": "slurm", "ray": "ray", "optuna": "optuna"}
-"""Launchers and sweepers that are installed on request."""
-
-
-def log_to_console(level: int) -> None:
-    """This package's log from `level` on, on standard error, without decoration; files may take more of it.
-
-    A process keeps what is set first: the one that runs a sweep shows the sweep, its workers only errors.
-    """
-    logger = logging.getLogger("meanteacher")
-    logger.setLevel(logging.DEBUG)
-    if not logger.handlers:
-        handler = logging.StreamHandler()
-        handler.setFormatter(logging.Formatter("%(message)s"))
-        handler.setLevel(level)
-        logger.addHandler(handler)
+COMMANDS = {
+    "train": ("meanteacher.runs.train", "train, resume or sweep: meanteacher train label=1000"),
+    "compare": ("meanteacher.comparison.command", "compare methods from their results"),
+    "recipes": ("meanteacher.comparison.recipes", "list the published recipes"),
+    "benchmark": ("meanteacher.benchmark.command", "measure the speed of a training step on this machine"),
+    "dashboard": ("meanteacher.loggers.dashboard", "make a saved W&B view and a report"),
+}
+"""Module and summary of each subcommand. The module defines `main(arguments) -> int`."""
 
 
-@contextmanager
-def only_errors():
-    """Let nothing but errors of this package's log through to the console while the context lasts."""
-    handlers = [h for h in logging.getLogger("meanteacher").handlers if not isinstance(h, logging.FileHandler)]
-    levels = [handler.level for handler in handlers]
-    for handler in handlers:
-        handler.setLevel(logging.ERROR)
+def main(arguments: list[str] | None = None) -> int:
+    """Run the subcommand that the first argument names; returns the exit status."""
+    name, *rest = (sys.argv[1:] if arguments is None else arguments) or ["--help"]
+    if name in ("--help", "-h"):
+        print("usage: meanteacher COMMAND [ARGUMENTS]\n")
+        print("\n".join(f"  {command:<10} {summary}" for command, (_, summary) in COMMANDS.items()))
+        print("\n`meanteacher COMMAND --help` tells more. In a checkout, `python run.py …` is `meanteacher train …`.")
+        return 0
+    if name not in COMMANDS:
+        print(f"error: {name}: there is no such command{nearest(name, COMMANDS)}", file=sys.stderr)
+        return 1
+    if os.getcwd() not in sys.path:
+        sys.path.insert(0, os.getcwd())  # modules of the user's own project, as with `python -m`
+    return run_command(lambda: import_module(COMMANDS[name][0]).main(rest))
+
+
+def run_command(command: Callable[[], int]) -> int:
+    """The command's exit status; 1 after an error, which is printed in one line, and 130 after Ctrl-C."""
     try:
-        yield
-    finally:
-        for handler, level in zip(handlers, levels, strict=True):
-            handler.setLevel(level)
-
-
-def refuse_additions(arguments: list[str]) -> None:
-    """`+key=value` and `~key` would pass the check for unknown keys; nothing here needs them."""
-    for argument in arguments:
-        if argument.startswith(("+", "~")) and "hydra" not in argument:
-            raise UserError(f"{argument}: keys can't be added or removed; change a value, or write a file in conf/")
-
-
-def multirun(arguments: list[str]) -> list[str]:
-    """`--multirun` where a sweep is chosen: its file says so too, but too late for lists of options on the command line."""
-    chosen = any(argument.startswith("sweep=") and argument != "sweep=none" for argument in arguments)
-    given = any(argument.startswith(("-", "hydra.mode=")) for argument in arguments)
-    return ["--multirun"] if chosen and not given else []
-
-
-def one_line(error: BaseException) -> str:
-    """What is wrong, where, and what to do."""
-    for cause in causes(error):
-        if isinstance(cause, UserError):
-            return str(cause)
-    for cause in causes(error):
-        if getattr(cause, "full_key", None) and getattr(cause, "parent_node", None) is not None:
-            key, parent = cause.full_key, cause.parent_node
-            hint = nearest(key.rpartition(".")[2], [k for k in parent if k != "hydra"])
-            return f"{key}: there is no such key{hint}"
-    text = " ".join(str(error).split())
-    if found := re.search(r"Could not find '(.+)/([^/']+)' Available options in '.+?': (.*?) Config search", text):
-        group, option, there = found.groups()
-        extra = (
-            f"; pip install -e '.[{EXTRAS[option]}]' brings it" if option in EXTRAS else nearest(option, there.split())
-        )
-        return f"{group}={option}: there is no such option{extra}"
-    return text
-
-
-def causes(error: BaseException | None):
-    """The error and what it was raised from."""
-    while error is not None:
-        yield error
-        error = error.__cause__ or error.__context__
+        return command()
+    except KeyboardInterrupt:
+        return 130
+    except (UserError, argparse.ArgumentError, HydraException, OmegaConfBaseException, OSError) as error:
+        print(f"error: {one_line(error)}", file=sys.stderr)
+        return 1

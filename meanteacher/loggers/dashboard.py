@@ -9,7 +9,7 @@ from pathlib import Path
 
 import wandb
 
-from meanteacher.config import cli
+from meanteacher.config.console import one_line
 from meanteacher.config.errors import UserError
 
 try:
@@ -179,7 +179,7 @@ def main(arguments: list[str]) -> int:
         else:
             save(made)
     except (UserError, argparse.ArgumentError, OSError) as error:
-        print(f"error: {cli.one_line(error)}", file=sys.stderr)
+        print(f"error: {one_line(error)}", file=sys.stderr)
         return 1
     return 0
 

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from meanteacher.config.errors import UserError
-from meanteacher.config.schema import flat
+from meanteacher.config.digest import flatten
 from meanteacher.config.types import Literal
 from meanteacher.loggers import Logger, RunInfo
 
@@ -63,7 +63,7 @@ class Wandb(Logger):
     def finish(self, status: str, summary: dict) -> None:
         """Close the run: exit code 0 for finished, else 1; an interrupted run is also marked as preempted, which wandb
         shows as a run that goes on later."""
-        self._run.summary.update(flat({key: value for key, value in summary.items() if key != "settings"}, "/"))
+        self._run.summary.update(flatten({key: value for key, value in summary.items() if key != "settings"}, "/"))
         if status == "interrupted":
             self._run.mark_preempting()
         folder = Path(self._run.dir).parent
@@ -111,7 +111,7 @@ class Wandb(Logger):
                 group=run.group,
                 name=run.name,
                 tags=run.tags,
-                config=flat(run.config, "."),
+                config=flatten(run.config, "."),
                 job_type=run.kind,
                 settings=settings,
             )

@@ -1,5 +1,6 @@
 """Batch normalization layers by name."""
 
+import math
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
 from functools import partial
@@ -66,7 +67,14 @@ def freeze_running_stats(model: nn.Module) -> AbstractContextManager[None]:
     return switched_off(model, _BatchNorm, "track_running_stats")
 
 
-def share_of_initial_statistics(model: nn.Module, steps: int) -> float:
+def remaining_initial_stats(model: nn.Module, steps: int) -> float:
     """How much of the initial running statistics is left after `steps` updates: max over layers of (1 − momentum)^steps."""
     momenta = [m.momentum for m in model.modules() if isinstance(m, _BatchNorm) and m.momentum is not None]
     return max(((1 - m) ** steps for m in momenta), default=0.0)
+
+
+def sufficient_momentum(steps: int, share: float) -> float:
+    """The smallest momentum of the form k·10^n that leaves at most `share` of the initial statistics after `steps` updates."""
+    exact = 1 - share ** (1 / steps)
+    scale = 10.0 ** math.floor(math.log10(exact))
+    return min(1.0, math.ceil(exact / scale) * scale)

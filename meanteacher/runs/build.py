@@ -1,4 +1,4 @@
-"""Objects from configuration nodes: data, split, method, average."""
+"""Objects from configuration nodes: data, split, method, averaged network."""
 
 import inspect
 from pathlib import Path
@@ -8,60 +8,62 @@ from hydra.errors import InstantiationException
 from hydra.utils import get_class, instantiate
 from torch import nn
 
-from meanteacher.config import schema
 from meanteacher.config.errors import UserError
+from meanteacher.config.settings import Node, Settings, TrainerSettings
 from meanteacher.data import Dataset, splits
 from meanteacher.methods.base import Method
 from meanteacher.methods.common.ema import EMA
 
 
-def build(node: dict, **given: Any) -> Any:
-    """The object that a node's `_target_` names. Bad input met on the way stays a UserError."""
+def build(node: Node, **arguments: Any) -> Any:
+    """The object that a node's `_target_` names. A UserError raised on the way is passed on as it is."""
     try:
-        return instantiate(node, _convert_="all", **given)
+        return instantiate(node, _convert_="all", **arguments)
     except InstantiationException as error:
         if isinstance(error.__cause__, UserError):
             raise error.__cause__ from None
         raise
 
 
-def load_data(node: dict) -> Dataset:
-    """The data set of a `dataset` node."""
-    return build({key: value for key, value in node.items() if key not in schema.UNTARGETED["dataset"]})
-
-
-def make_split(data: Dataset, settings: dict, folder: Path) -> splits.Split:
-    """The run folder's split where it has one, else the one that `split` names, else a drawn one; kept as split.json."""
-    shared = settings["dataset"]["labeled_in_unlabeled"]
-    kept, given = folder / "split.json", settings["split"]
+def make_split(data: Dataset, settings: Settings, run_dir: Path) -> splits.Split:
+    """The run directory's split if it has one, else the file that `split` names, else a newly drawn one; kept as split.json."""
+    shared, kept = settings.dataset.labeled_in_unlabeled, run_dir / "split.json"
     if kept.exists():
         return splits.read(kept, data, labeled_in_unlabeled=shared)
-    choice = {key: settings[key] for key in ("label", "split_seed")}
-    if given:
-        split = splits.read(Path(given), data, labeled_in_unlabeled=shared)
-        choice = {"read_from": given, "label": len(split.labeled)}
+    if settings.split:
+        split = splits.read(Path(settings.split), data, labeled_in_unlabeled=shared)
+        origin = {"read_from": settings.split, "label": len(split.labeled)}
     else:
-        split = splits.draw(data, **choice, validation=settings["validation"], labeled_in_unlabeled=shared)
-    splits.write(kept, data, split, choice | {"labeled_in_unlabeled": shared})
+        origin = {"label": settings.label, "split_seed": settings.split_seed}
+        split = splits.draw(data, **origin, validation=settings.validation, labeled_in_unlabeled=shared)
+    splits.write(kept, data, split, origin | {"labeled_in_unlabeled": shared})
     return split
 
 
-def build_method(settings: dict, data: Dataset) -> Method:
-    """The method around a new student, given those of the run's facts that its constructor names."""
-    channels, classes = data.train.pixels.shape[1], len(data.classes)
-    student: nn.Module = build(settings["model"], channels=channels, classes=classes)
-    facts = {"student": student, "num_classes": classes, "num_images": len(data.train.targets)}
-    wanted = inspect.signature(get_class(settings["method"]["_target_"])).parameters
-    return build(settings["method"], **{name: fact for name, fact in facts.items() if name in wanted})
+def construct_method(settings: Settings, *, channels: int, classes: int, images: int) -> Method:
+    """The method around a new student.
+
+    Its constructor gets those of `student`, `num_classes` and `num_images` (of the training part) that it names.
+    """
+    student: nn.Module = build(settings.model, channels=channels, classes=classes)
+    facts = {"student": student, "num_classes": classes, "num_images": images}
+    parameters = inspect.signature(get_class(settings.method["_target_"])).parameters
+    return build(settings.method, **{name: fact for name, fact in facts.items() if name in parameters})
 
 
-def build_average(method: Method, keys: dict) -> EMA | None:
-    """Averaged weights to evaluate beside a method that has no teacher of its own. keys: the `trainer` group."""
+def build_method(data: Dataset, settings: Settings) -> Method:
+    """`construct_method` for a data set that has been loaded."""
+    pixels = data.train.pixels
+    return construct_method(settings, channels=pixels.shape[1], classes=len(data.classes), images=len(pixels))
+
+
+def build_average(method: Method, trainer: TrainerSettings) -> EMA | None:
+    """Averaged weights, evaluated beside a method that has no teacher of its own; None for a method with a teacher."""
     if len(method.eval_models()) > 1:
         return None
     return EMA(
         method.student,
-        decay=keys["average_decay"],
-        warmup=keys["average_warmup"],
-        buffers=keys["average_bn"],
+        decay=trainer.average_decay,
+        warmup=trainer.average_warmup,
+        buffers=trainer.average_bn,
     )

@@ -1,4 +1,4 @@
-"""What a run says of itself: result.json, and the same for a person."""
+"""What is recorded of a finished run beside its numbers, and its summary for a person."""
 
 import platform
 import statistics
@@ -8,52 +8,74 @@ from pathlib import Path
 
 import torch
 
-from meanteacher.config import schema
+from meanteacher.config.digest import images_digest
+from meanteacher.config.locations import PACKAGE
+from meanteacher.config.settings import Settings
 from meanteacher.data import Dataset
-from meanteacher.training import device as devices
+from meanteacher.runs.result import Result, Scores
+from meanteacher.training.device import peak_memory
+from meanteacher.training.trainer import Trainer
+
+MEDIAN_OF = 20
+"""Evaluations, the last ones, whose median error is reported."""
+
+PACKAGES = ("torch", "torchvision", "numpy", "pillow", "hydra-core", "wandb", "meanteacher")
+"""Packages whose versions are recorded."""
 
 
-def scores(history: list[dict], part: str, models: list[str]) -> dict[str, dict]:
-    """Per model, errors as fractions: last, median of the last 20 evaluations (None under 20), best, and last ECE and CE.
+def scores(history: list[dict], part: str, networks: list[str]) -> dict[str, Scores]:
+    """Scores of each network on one part: last error, median of the last 20 (None under 20), last ECE and cross-entropy.
 
-    The best evaluation is reported for the test part only, under a name that says what it is: `error_best_on_test`.
+    The smallest error is reported for the test part only, as `error_best_on_test`: it is chosen on the test part.
     """
-    found = {}
-    for model in models:
-        evaluations = [record for record in history if f"{part}/{model}/error" in record]
-        errors = [record[f"{part}/{model}/error"] for record in evaluations]
-        if not errors:
-            continue
-        found[model] = {
-            "error_last": errors[-1],
-            "error_median_last_20": statistics.median(errors[-20:]) if len(errors) >= 20 else None,
-            **({"error_best_on_test": min(errors)} if part == "test" else {}),
-            "cross_entropy": evaluations[-1][f"{part}/{model}/cross_entropy"],
-            "ece": evaluations[-1][f"{part}/{model}/ece"],
-        }
-    return found
+    by_network = {}
+    for network in networks:
+        evaluations = [record for record in history if f"{part}/{network}/error" in record]
+        errors = [record[f"{part}/{network}/error"] for record in evaluations]
+        if errors:
+            best_on_test = {"error_best_on_test": min(errors)} if part == "test" else {}
+            by_network[network] = Scores(
+                error_last=errors[-1],
+                error_median_last_20=statistics.median(errors[-MEDIAN_OF:]) if len(errors) >= MEDIAN_OF else None,
+                **best_on_test,
+                cross_entropy=evaluations[-1][f"{part}/{network}/cross_entropy"],
+                ece=evaluations[-1][f"{part}/{network}/ece"],
+            )
+    return by_network
+
+
+def measured(trainer: Trainer, device: torch.device) -> dict:
+    """What a run has measured so far: fields of `Result`."""
+    networks = list(trainer.models())
+    by_part = {part: scores(trainer.history, part, networks) for part in trainer.evaluator.parts}
+    return {
+        "models": by_part["test"],
+        "validation": by_part.get("validation"),
+        "steps": trainer.step,
+        "images_per_second": trainer.images_per_second(),
+        "training_seconds": trainer.stopwatch.seconds,
+        "peak_memory_bytes": peak_memory(device),
+    }
 
 
 def environment(device: torch.device) -> dict:
-    """Versions, hardware and the commit of the code, for result.json."""
-    names = ("torch", "torchvision", "numpy", "pillow", "hydra-core", "wandb", "meanteacher")
+    """Versions, hardware and the commit of the code: fields of `Result`."""
     return {
-        "versions": {"python": platform.python_version()} | {name: installed(name) for name in names},
+        "versions": {"python": platform.python_version()} | {name: installed_version(name) for name in PACKAGES},
         "hardware": torch.cuda.get_device_name(device) if device.type == "cuda" else cpu_name(),
         "threads": torch.get_num_threads(),
         "commit": commit(),
     }
 
 
-def data(dataset: Dataset, settings: dict) -> dict:
-    """What identifies the images, for result.json: name, counts of images and classes; of a folder also its digest."""
-    counts = {"train": len(dataset.train.targets), "test": len(dataset.test.targets), "classes": len(dataset.classes)}
-    root = settings["dataset"].get("root")
-    images = {"fingerprint": schema.images(root, settings["data_dir"])} if root else {}
-    return {"name": dataset.name} | counts | images
+def describe_data(data: Dataset, settings: Settings) -> dict:
+    """What identifies the images: the name, counts of images and classes, and the digest of a folder's content."""
+    counts = {"train": len(data.train.targets), "test": len(data.test.targets), "classes": len(data.classes)}
+    content = images_digest(settings.dataset.node)
+    return {"name": data.name} | counts | ({"fingerprint": content} if content else {})
 
 
-def installed(name: str) -> str | None:
+def installed_version(name: str) -> str | None:
     try:
         return version(name)
     except PackageNotFoundError:
@@ -61,7 +83,7 @@ def installed(name: str) -> str | None:
 
 
 def cpu_name() -> str:
-    """The processor's model name where the system tells it."""
+    """The processor's model name if the system knows it."""
     try:
         lines = Path("/proc/cpuinfo").read_text().splitlines()
         return next(line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
@@ -70,44 +92,30 @@ def cpu_name() -> str:
 
 
 def commit() -> str | None:
-    """The commit of the checkout this package lies in, with `+` where files differ from it; None outside a checkout."""
+    """The commit of the checkout that holds this package, with `+` if files differ from it; None outside of a checkout."""
 
     def git(*arguments: str) -> str:
-        folder = Path(__file__).parent
-        return subprocess.run(
-            ["git", *arguments], cwd=folder, capture_output=True, text=True, check=True
-        ).stdout.strip()
+        done = subprocess.run(["git", *arguments], cwd=PACKAGE, capture_output=True, text=True, check=True)
+        return done.stdout.strip()
 
     try:
-        return git("rev-parse", "--short=12", "HEAD") + ("+" if git("status", "--porcelain", "--", ".") else "")
+        git(
+            "ls-files", "--error-unmatch", "__init__.py"
+        )  # installed inside of another project's checkout, it is not tracked
+        changed = git("status", "--porcelain", "--", ".")
+        return git("rev-parse", "--short=12", "HEAD") + ("+" if changed else "")
     except (OSError, subprocess.CalledProcessError):
         return None
 
 
-def measured(trainer, device: torch.device) -> dict:
-    """What a run has measured by now, for result.json."""
-    models = list(trainer.models())
-    parts = {part: scores(trainer.history, part, models) for part in trainer.evaluator.parts}
-    return {
-        "models": parts["test"],
-        "validation": parts.get("validation"),
-        "steps": trainer.step,
-        "images_per_second": trainer.images_per_second(),
-        "training_seconds": trainer.stopwatch.seconds,
-        "peak_memory_bytes": devices.peak_memory(device),
-    }
-
-
-def text(result: dict, folder: Path) -> str:
-    """A finished result for a person: a line per model, the folder and the curves."""
+def text(result: Result, folder: Path) -> str:
+    """A finished result for a person: a line per network, the folder and the curves."""
     lines = []
-    for part, models in (("test", result["models"]), ("validation", result["validation"] or {})):
-        for name, found in models.items():
-            median = found["error_median_last_20"]
+    for part, networks in (("test", result.models or {}), ("validation", result.validation or {})):
+        for name, network in networks.items():
+            median = network.error_median_last_20
             also = f", median of the last 20 evaluations {100 * median:.2f} %" if median is not None else ""
-            lines.append(
-                f"{part} error of the {name}: {100 * found['error_last']:.2f} %{also} (ECE {found['ece']:.3f})"
-            )
+            lines.append(f"{part} error of the {name}: {100 * network.error_last:.2f} %{also} (ECE {network.ece:.3f})")
     lines.append(f"run folder: {folder}")
     curves = folder / "plots" / "curves.png"
     return "\n".join([*lines, f"curves: {curves}"] if curves.exists() else lines)

@@ -1,78 +1,96 @@
-"""From a plain configuration to a finished run folder."""
+"""Trains, resumes or reports one run in its run directory."""
 
 import logging
 import time
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 import yaml
 
-from meanteacher.config import schema
 from meanteacher.config.errors import UserError
+from meanteacher.config.settings import Choices, Settings
 from meanteacher.runs import report
-from meanteacher.runs.run_dir import RunDir, source_digest
+from meanteacher.runs.result import Result
+from meanteacher.runs.run_dir import RunDir
 from meanteacher.runs.session import Session
+from meanteacher.runs.source import source_digest
 
 log = logging.getLogger(__name__)
 
 
-def run(settings: dict, names: dict, path: Path, command: str, alone: bool = True) -> dict:
-    """Train, resume or report the run that `settings` describe, in the folder `path`; returns result.json's content.
+def run(settings: Settings, choices: Choices, path: Path, command: str, show_progress: bool = True) -> Result:
+    """Train or resume the run that `settings` describe in the directory `path`, or report it if it is finished.
 
-    settings: the composed configuration as plain builtins; names: which option of each config group it came from,
-    and under `sweep` the multirun it belongs to, if any; alone: show the progress, and refuse to start where another
-    process trains the same run. A job of a sweep is quiet, and waits for that process.
-    Raises UserError for bad input, after which result.json says `failed` and the folder holds all that was computed.
+    choices: the options that the settings came from; command: what repeats this run; show_progress: show a progress bar, and
+    refuse to start while another process trains the same run. A job of a sweep shows none and waits for that process.
+    Raises UserError for bad input; result.json then says `failed`, and the directory keeps everything computed so far.
     """
-    opened = RunDir(path, schema.digest(settings), settings["fresh"], wait=not alone)
-    with opened as folder, log_file(folder.path / "run.log"):
-        there = folder.result()
-        if there and there["status"] == "finished":
-            return reported(there, folder)
-        result = {
-            "status": "running",
-            "digest": folder.digest,
-            "command": command,
-            "names": names,
-            "source": source_digest(),
-            "settings": settings,
-            **{key: settings[key] for key in ("label", "seed", "split_seed")},
-            "attempts": (there["attempts"] if there else 0) + 1,
-            "wall_seconds": there["wall_seconds"] if there else 0.0,
-        }
-        began = time.time() - result["wall_seconds"]
+    with RunDir(path, settings.digest, settings.fresh, wait=not show_progress) as run_dir, log_file(path / "run.log"):
+        previous = run_dir.result()
+        if previous and previous.status == "finished":
+            return report_finished(previous, run_dir)
+        result = start(settings, choices, command, previous)
+        began = time.time() - result.wall_seconds
+        session, pictures = None, {}
         try:
-            folder.write_result(result)
-            (folder.path / "config.yaml").write_text(yaml.safe_dump(settings, sort_keys=False))
-            session = Session(settings, names, folder, alone)
-            result |= session.fit()
+            run_dir.write_result(result)
+            (path / "config.yaml").write_text(yaml.safe_dump(settings.as_dict(), sort_keys=False), encoding="utf-8")
+            session = Session(settings, choices, run_dir, show_progress)
+            measured = session.fit()
+            if measured["status"] == "finished":
+                pictures = session.draw()
+            result = result.replace(**measured, wall_seconds=time.time() - began)
         except BaseException as error:
-            reason = str(error) if isinstance(error, UserError) else repr(error)
-            status = "interrupted" if isinstance(error, KeyboardInterrupt) else "failed"
-            log.debug("the run %s", status, exc_info=error)
-            folder.write_result(result | {"status": status, "reason": reason, "wall_seconds": time.time() - began})
+            result = result.replace(**failure(error), wall_seconds=time.time() - began)
+            log.debug("the run %s", result.status, exc_info=error)
             raise
-        result["wall_seconds"] = time.time() - began
-        folder.write_result(result)
-        session.close(result)
-        done = result["status"] == "finished"
-        log.info("%s", report.text(result, folder.path) if done else f"stopped; the same command goes on: {command}")
+        finally:
+            run_dir.write_result(result)
+            if session is not None:
+                session.close(result.status, pictures, result.model_dump(exclude_unset=True))
+        finished = result.status == "finished"
+        log.info("%s", report.text(result, path) if finished else f"stopped; rerun the command to resume: {command}")
         return result
 
 
-def reported(result: dict, folder: RunDir) -> dict:
-    """Say what a finished run gave, instead of repeating it."""
+def start(settings: Settings, choices: Choices, command: str, previous: Result | None) -> Result:
+    """The result of a run that begins, or begins again after `previous`."""
+    return Result(
+        status="running",
+        digest=settings.digest,
+        command=command,
+        choices=choices.model_dump(),
+        source=source_digest(settings.as_dict()),
+        settings=settings.as_dict(),
+        label=settings.label,
+        seed=settings.seed,
+        split_seed=settings.split_seed,
+        attempts=(previous.attempts if previous else 0) + 1,
+        wall_seconds=previous.wall_seconds if previous else 0.0,
+    )
+
+
+def failure(error: BaseException) -> dict:
+    """Status and reason of a run that an exception ended."""
+    interrupted = isinstance(error, KeyboardInterrupt)
+    reason = str(error) if isinstance(error, UserError) else repr(error)
+    return {"status": "interrupted" if interrupted else "failed", "reason": reason}
+
+
+def report_finished(result: Result, run_dir: RunDir) -> Result:
+    """Log the result of a finished run instead of repeating it."""
     log.info("this run is finished; fresh=true repeats it")
-    if result["source"] != source_digest():
-        log.warning("it was made with other source code of this package (commit %s)", result["commit"])
-    log.info("%s", report.text(result, folder.path))
+    if result.source != source_digest(result.settings):
+        log.warning("it was made with other source code (commit %s)", result.commit)
+    log.info("%s", report.text(result, run_dir.path))
     return result
 
 
 @contextmanager
-def log_file(path: Path):
-    """Everything this package logs also goes to `path` while the context lasts."""
-    handler = logging.FileHandler(path, delay=True)
+def log_file(path: Path) -> Iterator[None]:
+    """Within the context, write everything that this package logs to `path` as well."""
+    handler = logging.FileHandler(path, delay=True, encoding="utf-8")
     handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
     logger = logging.getLogger("meanteacher")
     logger.addHandler(handler)

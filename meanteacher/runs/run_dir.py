@@ -1,7 +1,5 @@
-"""The folder a run keeps everything in: one run per folder, one process at a time, nothing deleted."""
+"""The directory that holds everything of a run: one run per directory, one process at a time, nothing deleted."""
 
-import hashlib
-import json
 import logging
 import os
 from pathlib import Path
@@ -9,33 +7,16 @@ from pathlib import Path
 from filelock import FileLock, Timeout
 
 from meanteacher.config.errors import UserError
+from meanteacher.runs.result import Result
 
 log = logging.getLogger(__name__)
 
-PACKAGE = Path(__file__).parents[1]
-
-
-def source_digest() -> str:
-    """10 hexadecimal digits over the package's Python source."""
-    found = hashlib.blake2b(digest_size=5)
-    for path in sorted(PACKAGE.rglob("*.py")):
-        found.update(path.relative_to(PACKAGE).as_posix().encode() + path.read_bytes())
-    return found.hexdigest()
-
-
-def put(path: Path, content: str | bytes) -> Path:
-    """Put a file in place whole."""
-    temporary = path.with_name(f".{path.name}.tmp")
-    temporary.write_bytes(content.encode() if isinstance(content, str) else content)
-    os.replace(temporary, path)
-    return path
-
 
 class RunDir:
-    """`with RunDir(...)` holds the folder's lock. `fresh` first renames an existing one to `<name>.old-k`.
+    """`with RunDir(...)` holds the directory's lock. `fresh` first renames an existing one to `<name>.old-k`.
 
-    attempt: how many earlier runs were set aside. Raises UserError where another process runs there, where the folder
-    holds another run, or where it can't be written. wait: wait for another process instead.
+    attempt: the number of earlier runs that were set aside. wait: wait for another process that holds the lock.
+    Raises UserError if another process runs there, if the directory holds another run, or if it cannot be written.
     """
 
     def __init__(self, path: Path, digest: str, fresh: bool, wait: bool = False):
@@ -56,6 +37,7 @@ class RunDir:
         self.check()
 
     def set_aside(self) -> None:
+        """Rename the directory to the first free `<name>.old-k`."""
         k = 1
         while (old := self.path.with_name(f"{self.path.name}.old-{k}")).exists():
             k += 1
@@ -63,9 +45,10 @@ class RunDir:
         log.info("the earlier run is kept in %s", old)
 
     def check(self) -> None:
-        there = self.result()
-        if there and there["digest"] != self.digest:
-            raise UserError(f"{self.path}: holds another run ({there['digest']}); choose another folder, or fresh=true")
+        """Raise UserError if the directory holds another run."""
+        result = self.result()
+        if result and result.digest != self.digest:
+            raise UserError(f"{self.path}: holds another run ({result.digest}); choose another folder, or fresh=true")
 
     def __enter__(self) -> "RunDir":
         return self
@@ -73,15 +56,11 @@ class RunDir:
     def __exit__(self, *details) -> None:
         self.lock.release()
 
-    def result(self) -> dict | None:
-        """result.json's content, or None where there is none."""
-        try:
-            return json.loads((self.path / "result.json").read_text())
-        except FileNotFoundError:
-            return None
-        except (OSError, ValueError) as error:
-            raise UserError(f"{self.path}/result.json: cannot be read ({error}); repair or rename the folder") from None
+    def result(self) -> Result | None:
+        """The content of result.json, None if there is none. Raises UserError if it cannot be read."""
+        path = self.path / "result.json"
+        return Result.read(path) if path.exists() else None
 
-    def write_result(self, result: dict) -> None:
-        """Put result.json in place whole."""
-        put(self.path / "result.json", json.dumps(result, indent=1) + "\n")
+    def write_result(self, result: Result) -> None:
+        """Write result.json atomically."""
+        result.write(self.path / "result.json")

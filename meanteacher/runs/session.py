@@ -1,4 +1,4 @@
-"""The objects of one run, made from its configuration: data, split, method, trainer, loggers."""
+"""The objects of one run, built from its settings: data, split, method, trainer, loggers."""
 
 import logging
 from pathlib import Path
@@ -6,14 +6,15 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from meanteacher.config.settings import Choices, Settings
 from meanteacher.data.batches import Batches
 from meanteacher.data.loader import ImageStore, Loader, choose_storage
 from meanteacher.loggers import Logger, RunInfo
 from meanteacher.loggers.jsonl import Jsonl
 from meanteacher.loggers.progress import Progress
-from meanteacher.models import batch_norm
-from meanteacher.runs import report
-from meanteacher.runs.build import build, build_average, build_method, load_data, make_split
+from meanteacher.runs import plan, report
+from meanteacher.runs.build import build, build_average, make_split, build_method
+from meanteacher.runs.pictures import draw_pictures
 from meanteacher.runs.run_dir import RunDir
 from meanteacher.training import checkpoint, device
 from meanteacher.training.evaluator import EvalSplit, Evaluator
@@ -24,54 +25,58 @@ log = logging.getLogger(__name__)
 
 
 class Session:
-    """Built from plain settings; picks up the folder's checkpoint. `fit` trains, `close` draws and ends the logs.
+    """Everything that one run needs in memory; picks up the run directory's checkpoint.
 
-    alone: show the run's progress.
+    `fit` trains, `draw` makes the pictures, `close` ends the loggers. show_progress: show a progress bar.
+    Raises UserError for bad input.
     """
 
-    def __init__(self, settings: dict, names: dict, folder: RunDir, alone: bool = True):
-        self.settings, self.names, self.folder, self.alone = settings, names, folder, alone
-        keys = settings["trainer"]
-        self.device = device.choose_device(keys["device"])
-        torch.set_num_threads(keys["threads"] or device.THREADS)
-        self.data = load_data(settings["dataset"])
-        self.split = make_split(self.data, settings, folder.path)
-        self.augment = build(settings["augment"])
+    def __init__(self, settings: Settings, choices: Choices, run_dir: RunDir, show_progress: bool = True):
+        self.settings, self.choices, self.run_dir = settings, choices, run_dir
+        self.device = device.choose_device(settings.trainer.device)
+        torch.set_num_threads(settings.trainer.threads or device.THREADS)
+        self.data = build(settings.dataset.node)
+        self.split = make_split(self.data, settings, run_dir.path)
+        self.augment = build(settings.augment)
         self.augment.fit(self.data.train.pixels)
         self.augment.to(self.device)
-        state = checkpoint.load(folder.path, self.device)
-        self.bitwise = state is None or (state["device"], state["threads"]) == (
-            self.device.type,
-            torch.get_num_threads(),
-        )
-        self.precision = state["precision"] if state else device.choose_precision(keys["precision"], self.device)
-        here = state is not None and state["device"] == self.device.type
-        self.compiled = (
-            state["compiled"] if here else device.choose_compile(keys["compile"], self.device, settings["steps"])
-        )
+        state = checkpoint.load(run_dir.path, self.device)
+        self.choose_arithmetic(state)
         device.prepare(self.device, self.compiled)
-        free = device.free_memory(self.device)
-        self.storage = choose_storage(settings["dataset"]["storage"], self.data.train.pixels, free)
-        torch.manual_seed(settings["seed"])
-        self.method = build_method(settings, self.data).to(self.device, memory_format=torch.channels_last)
-        self.trainer = self.build_trainer(keys, state)
-        self.say_plan()
+        self.storage = choose_storage(settings.dataset.storage, self.data.train.pixels, device.free_memory(self.device))
+        torch.manual_seed(settings.seed)
+        self.method = build_method(self.data, settings).to(self.device, memory_format=torch.channels_last)
+        self.trainer = self.build_trainer(state, self.build_loggers(show_progress))
+        self.started: list[Logger] = []
+        self.log_plan()
 
-    def build_trainer(self, keys: dict, state: dict | None) -> Trainer:
-        settings = self.settings
+    def choose_arithmetic(self, state: dict | None) -> None:
+        """Precision and compilation; a resumed run keeps those of its checkpoint. `bitwise`: whether it gives the same bits."""
+        chosen = self.settings.trainer
+        self.precision = device.choose_precision(chosen.precision, self.device)
+        self.compiled = device.choose_compile(chosen.compile, self.device, self.settings.steps)
+        self.bitwise = True
+        if state is not None:
+            same_device = state["device"] == self.device.type
+            self.precision = state["precision"]
+            self.compiled = state["compiled"] if same_device else self.compiled
+            self.bitwise = same_device and state["threads"] == torch.get_num_threads()
+
+    def build_trainer(self, state: dict | None, loggers: list[Logger]) -> Trainer:
+        settings, keys = self.settings, self.settings.trainer
         train, test = (ImageStore(part.pixels, self.device, self.storage) for part in (self.data.train, self.data.test))
         loader = Loader(
             train=self.data.train,
             split=self.split,
-            labeled_batch=keys["labeled_batch"],
-            unlabeled_batch=keys["unlabeled_batch"] if self.method.views.unlabeled else 0,
-            seed=settings["seed"],
+            labeled_batch=keys.labeled_batch,
+            unlabeled_batch=keys.unlabeled_batch if self.method.views.unlabeled else 0,
+            seed=settings.seed,
             storage=train,
         )
         evaluator = Evaluator(
-            parts=self.parts(train, test),
+            parts=self.eval_splits(train, test),
             augment=self.augment,
-            batch=keys["eval_batch"],
+            batch=keys.eval_batch,
             device=self.device,
             precision=self.precision,
             compiled=self.compiled,
@@ -79,11 +84,11 @@ class Session:
         train_step = TrainStep(
             method=self.method,
             average=build_average(self.method, keys),
-            optimizer=build(settings["optimizer"], module=self.method),
-            lr=settings["optimizer"]["lr"],
-            schedule=build(settings["schedule"]),
-            batches=Batches(loader=loader, augment=self.augment, seed=settings["seed"], device=self.device),
-            seed=settings["seed"],
+            optimizer=build(settings.optimizer, module=self.method),
+            lr=settings.optimizer["lr"],
+            schedule=build(settings.schedule),
+            batches=Batches(loader=loader, augment=self.augment, seed=settings.seed, device=self.device),
+            seed=settings.seed,
             device=self.device,
             precision=self.precision,
             compiled=self.compiled,
@@ -92,80 +97,63 @@ class Session:
         return Trainer(
             train_step=train_step,
             evaluator=evaluator,
-            loggers=self.loggers(),
-            **{key: settings[key] for key in ("steps", "eval_every")},
-            **{key: keys[key] for key in ("log_every", "checkpoint_minutes")},
-            folder=self.folder.path,
+            loggers=loggers,
+            steps=settings.steps,
+            eval_every=settings.eval_every,
+            log_every=keys.log_every,
+            checkpoint_minutes=keys.checkpoint_minutes,
+            folder=self.run_dir.path,
             state=state,
         )
 
-    def parts(self, train: ImageStore, test: ImageStore) -> dict[str, EvalSplit]:
-        """What is evaluated: the test part, and the validation images where there are any."""
+    def eval_splits(self, train: ImageStore, test: ImageStore) -> dict[str, EvalSplit]:
+        """What is evaluated: the test part, and the validation images if there are any."""
         targets = torch.from_numpy(self.data.test.targets).to(self.device)
-        parts = {"test": EvalSplit(test, np.arange(len(targets)), targets)}
-        if len(held := self.split.validation):
-            parts["validation"] = EvalSplit(
-                train, held, torch.from_numpy(self.data.train.targets[held]).to(self.device)
-            )
-        return parts
+        splits = {"test": EvalSplit(test, np.arange(len(targets)), targets)}
+        if len(validation := self.split.validation):
+            targets = torch.from_numpy(self.data.train.targets[validation]).to(self.device)
+            splits["validation"] = EvalSplit(train, validation, targets)
+        return splits
 
-    def loggers(self) -> list[Logger]:
-        chosen = self.settings["logger"] or {}
-        shown = [Progress()] if self.alone else []
-        return [Jsonl(), *shown, *(build(node) for node in chosen.values())]
+    def build_loggers(self, show_progress: bool) -> list[Logger]:
+        progress = [Progress()] if show_progress else []
+        return [Jsonl(), *progress, *(build(node) for node in self.settings.logger.values())]
 
-    def say_plan(self) -> None:
-        data, split, settings, trainer = self.data, self.split, self.settings, self.trainer
-        size = "×".join(map(str, data.train.pixels.shape[1:]))
-        counts = f"{len(data.train.targets)} training and {len(data.test.targets)} test images of {size}"
-        held = f", {len(split.validation)} validation" if len(split.validation) else ""
-        source = f"from {settings['split']}" if settings["split"] else f"split_seed {settings['split_seed']}"
-        parameters = f"{sum(p.numel() for p in self.method.student.parameters()):,} parameters"
-        images = {"device": "in memory", "mmap": "memory-mapped"}[self.storage]
-        log.info("data    %s: %s, %d classes, %s", data.name, counts, len(data.classes), images)
-        log.info("split   %d labeled, %d unlabeled%s (%s)", len(split.labeled), len(split.unlabeled), held, source)
-        for note in data.notes + split.notes:
-            log.info("note    %s", note)
-        log.info("model   %s, %s, method %s", self.names["model"], parameters, self.names["method"])
-        batch = trainer.train_step.batches.images_per_step()
-        seed = settings["seed"]
-        how = f"{self.device} {self.precision}, {'compiled' if self.compiled else 'eager'}"
-        log.info("run     %d steps of %d images, seed %d, %s", trainer.steps, batch, seed, how)
-        log.info("folder  %s", self.folder.path)
-        left = batch_norm.share_of_initial_statistics(self.method.student, trainer.steps)
-        if left > 0.05:
-            log.warning(
-                "model.bn_momentum is small for %d steps: %.0f %% of the initial batch-norm statistics would be left; "
-                "use model.bn_momentum=0.01 or more", trainer.steps, 100 * left,
-            )  # fmt: skip
-        if trainer.step:
-            log.info("resume  after step %d", trainer.step)
-        if not self.bitwise:
-            log.warning("another device or number of threads than before: the result will not be the same to the bit")
-
-    def fit(self) -> dict:
-        """Train; returns the measured part of result.json."""
-        settings, names, folder = self.settings, self.names, self.folder
-        info = RunInfo(
-            folder=folder.path,
-            id=folder.digest + (f"-{folder.attempt}" if folder.attempt else ""),
-            config=settings | {"names": names},
-            group=(names.get("sweep") or names["experiment"] or names["dataset"])[:128],
-            name=f"{names['dataset']}-{names['method']}-{settings['label']}-{settings['seed']}",
-            tags=[names["dataset"], names["method"], f"label-{settings['label']}"],
-            steps=settings["steps"],
+    def run_info(self) -> RunInfo:
+        """What the loggers are told at the start."""
+        settings, choices, run_dir = self.settings, self.choices, self.run_dir
+        group = choices.sweep or choices.experiment or choices.dataset or ""
+        return RunInfo(
+            folder=run_dir.path,
+            id=run_dir.digest + (f"-{run_dir.attempt}" if run_dir.attempt else ""),
+            config=settings.as_dict() | {"choices": choices.model_dump()},
+            group=group[:128],
+            name=f"{choices.dataset}-{choices.method}-{settings.label}-{settings.seed}",
+            tags=[str(choices.dataset), str(choices.method), f"label-{settings.label}"],
+            steps=settings.steps,
             start_step=self.trainer.step,
         )
-        started = []
-        try:
-            for logger in self.trainer.loggers:
-                logger.start(info)
-                started.append(logger)
-            status = self.trainer.fit()
-        except BaseException:
-            for logger in started:
-                logger.finish("failed", {})
-            raise
+
+    def log_plan(self) -> None:
+        """Log what the run will do, with warnings about settings that do not suit it."""
+        plan.log_data(self.data, self.split, self.settings, self.storage)
+        plan.log_model(self.method.student, self.choices)
+        images, seed = self.trainer.train_step.images_per_step, self.settings.seed
+        mode = f"{self.device} {self.precision}, {'compiled' if self.compiled else 'eager'}"
+        log.info("run     %d steps of %d images, seed %d, %s", self.settings.steps, images, seed, mode)
+        log.info("folder  %s", self.run_dir.path)
+        plan.warn_of_slow_batch_norm(self.method.student, self.settings)
+        if self.trainer.step:
+            log.info("resume  after step %d", self.trainer.step)
+        if not self.bitwise:
+            log.warning("the device or the number of threads has changed: the result will not be the same to the bit")
+
+    def fit(self) -> dict:
+        """Train; returns the measured fields of `Result`."""
+        for logger in self.trainer.loggers:
+            logger.start(self.run_info())
+            self.started.append(logger)
+        status = self.trainer.fit()
         return {
             "status": status,
             "bitwise": self.bitwise,
@@ -173,37 +161,41 @@ class Session:
             **report.environment(self.device),
             "precision": self.precision,
             "compiled": self.compiled,
-            "data": report.data(self.data, self.settings),
+            "data": report.describe_data(self.data, self.settings),
             "split_digest": self.split.digest(),
         }
 
-    def close(self, result: dict) -> None:
-        """Draw the pictures of a finished run and close the loggers."""
-        pictures = self.draw() if result["status"] == "finished" else {}
-        for logger in self.trainer.loggers:
-            logger.pictures(pictures)
-            logger.finish(result["status"], result)
-
     def draw(self) -> dict[str, Path]:
-        """plots/: learning curves, confusion matrix, labeled images, augmented views."""
-        from meanteacher.runs import plots
+        """Draw the pictures of the run into plots/; returns their paths by name."""
+        return draw_pictures(
+            self.run_dir.path / "plots",
+            title=f"{self.choices.method} on {self.data.name}, {len(self.split.labeled)} labels, seed {self.settings.seed}",
+            data=self.data,
+            labeled=self.split.labeled,
+            history=self.trainer.history,
+            predict=self.predict_test,
+            draw_views=self.draw_views,
+        )
 
-        folder, data, trainer = self.folder.path / "plots", self.data, self.trainer
-        folder.mkdir(exist_ok=True)
-        labels = len(self.split.labeled)
-        title = f"{self.names['method']} on {data.name}, {labels} labels, seed {self.settings['seed']}"
-        name, deployed = list(trainer.models().items())[-1]
-        predictions = trainer.evaluator.logits(deployed, "test").argmax(dim=1).cpu().numpy()
-        shown = self.split.labeled[:40]
-        captions = [data.classes[target] for target in data.train.targets[shown]]
-        pixels = np.array(data.train.pixels[shown])
-        few = torch.from_numpy(pixels[:8]).to(self.device)
-        drawn = {view: trainer.train_step.batches.augmented(few, (view,) * 3) for view in self.augment.views}
-        views = {f"{view} {k}": v.cpu().numpy() for view, three in drawn.items() for k, v in enumerate(three, 1)}
-        confusion = (predictions, data.test.targets, data.classes, folder / "confusion.png", f"{title}: {name}")
+    def predict_test(self) -> tuple[str, np.ndarray]:
+        """The name of the deployed network and its predicted classes on the test part, int64 [N]."""
+        name, deployed = list(self.trainer.models().items())[-1]
+        return name, self.trainer.evaluator.logits(deployed, "test").argmax(dim=1).cpu().numpy()
+
+    def draw_views(self, images: np.ndarray) -> dict[str, np.ndarray]:
+        """Each view of the augmentation, drawn three times. images: uint8 [N, C, H, W]; views: float32, normalized."""
+        pixels, batches = torch.from_numpy(images).to(self.device), self.trainer.train_step.batches
         return {
-            "curves": plots.learning_curves(trainer.history, folder / "curves.png", title),
-            "confusion": plots.confusion_matrix(*confusion),
-            "labeled": plots.image_sheet(pixels, captions, folder / "labeled.png", f"{data.name}: labeled images", 10),
-            "views": plots.view_sheet(pixels[:8], views, folder / "views.png", f"{data.name}: augmented views"),
+            f"{name} {number}": view.cpu().numpy()
+            for name in self.augment.views
+            for number, view in enumerate(batches.augmented(pixels, (name,) * 3), 1)
         }
+
+    def close(self, status: str, pictures: dict[str, Path], summary: dict) -> None:
+        """End the loggers that were started. A logger that fails is reported and does not stop the others."""
+        for logger in self.started:
+            try:
+                logger.pictures(pictures)
+                logger.finish(status, summary)
+            except Exception as error:
+                log.warning("%s could not be closed: %s", type(logger).__name__, error)

@@ -6,7 +6,8 @@ import statistics
 import tempfile
 from pathlib import Path
 
-from meanteacher.config import cli, schema
+from meanteacher.config.console import only_errors
+from meanteacher.config.digest import WATCHING, normalize
 from meanteacher.config.errors import UserError
 from meanteacher.sweeps.sweep import Job, Sweep
 from meanteacher.training.meters import duration
@@ -18,8 +19,8 @@ LONG_HOURS = 2
 
 def kind(job: Job) -> str:
     """What runs of equal cost have in common: all but the labels and seeds."""
-    varied = schema.WATCHING | {"label", "seed", "split_seed"}
-    return json.dumps(schema.normalized({k: v for k, v in job.settings.items() if k not in varied}), sort_keys=True)
+    varied = WATCHING | {"label", "seed", "split_seed"}
+    return json.dumps(normalize({k: v for k, v in job.settings.as_dict().items() if k not in varied}), sort_keys=True)
 
 
 def seconds_by_kind(sweep: Sweep) -> dict[str, float]:
@@ -33,7 +34,7 @@ def seconds_by_kind(sweep: Sweep) -> dict[str, float]:
         missing = [job for job in alike if job in sweep.missing]
         if not missing:
             continue
-        finished = [job.result()["wall_seconds"] for job in alike if job not in missing]
+        finished = [job.result().wall_seconds for job in alike if job not in missing]
         try:
             found[name] = statistics.median(finished) if finished else first_probe(missing)
         except UserError as error:
@@ -48,7 +49,7 @@ def seconds_by_kind(sweep: Sweep) -> dict[str, float]:
 def first_probe(jobs: list[Job]) -> float:
     """`probe` of the first that can run, one tried for each number of labels, until two fail for the same reason."""
     said: list[str] = []
-    for job in {job.settings["label"]: job for job in jobs}.values():
+    for job in {job.settings.label: job for job in jobs}.values():
         try:
             return probe(job)
         except UserError as error:
@@ -64,13 +65,14 @@ def probe(job: Job) -> float:
     from meanteacher.runs.session import Session
     from meanteacher.training import eta
 
-    settings = job.settings | {"logger": {}}
-    if settings["trainer"]["device"] == "free":
-        settings["trainer"] = settings["trainer"] | {"device": "auto"}
-    with tempfile.TemporaryDirectory() as folder, cli.only_errors():
+    trainer = job.settings.trainer.model_dump()
+    if trainer["device"] == "free":
+        trainer["device"] = "auto"
+    settings = job.settings.replace({"logger": {}, "trainer": trainer})
+    with tempfile.TemporaryDirectory() as folder, only_errors():
         kept = RunDir(Path(folder) / "probe", "probe", fresh=False)
         with kept:
-            return eta.probe(Session(settings, job.names, kept, alone=False).trainer)
+            return eta.probe(Session(settings, job.choices, kept, show_progress=False).trainer)
 
 
 def estimate(sweep: Sweep) -> dict[Path, float]:
@@ -89,6 +91,6 @@ def estimate(sweep: Sweep) -> dict[Path, float]:
         log.warning(
             "        that is long: sweep=digits takes minutes; or less of this one, as with seed=0 label=1000,4000 "
             "steps=%d model=wrn_10_1",
-            max(1, sweep.jobs[0].settings["steps"] // 10),
+            max(1, sweep.jobs[0].settings.steps // 10),
         )  # fmt: skip
     return jobs

@@ -7,7 +7,8 @@ import time
 from contextlib import ExitStack
 from pathlib import Path
 
-from meanteacher.config import cli
+from meanteacher.config.console import only_errors
+from meanteacher.runs.result import Result
 from meanteacher.sweeps.sweep import Job, Sweep
 
 SECONDS = 2
@@ -39,7 +40,7 @@ class Watch:
 
             self.bar = self.open.enter_context(tqdm(total=1.0, file=sys.stderr, bar_format=_BAR, dynamic_ncols=True))
             self.open.enter_context(logging_redirect_tqdm([logging.getLogger("meanteacher")]))
-        self.open.enter_context(cli.only_errors())
+        self.open.enter_context(only_errors())
         self.thread.start()
         return self
 
@@ -69,16 +70,16 @@ class Watch:
         self.running, done = 0, 0.0
         for job in self.sweep.missing:
             if job.folder not in self.results and (result := self.fresh(job)):
-                if result["status"] == "running":
+                if result.status == "running":
                     self.running += 1
                     done += self.seconds[job.folder] * trained(job)
-                elif result["status"] in ("finished", "failed"):
+                elif result.status in ("finished", "failed"):
                     self.results[job.folder] = result
             if job.folder in self.results:
                 done += self.seconds[job.folder]
         return done / total if (total := sum(self.seconds.values())) else 1.0
 
-    def fresh(self, job: Job) -> dict | None:
+    def fresh(self, job: Job) -> Result | None:
         """The job's result where it was written since the sweep began."""
         try:
             written = (job.folder / "result.json").stat().st_mtime
@@ -87,7 +88,7 @@ class Watch:
         return job.result() if written >= self.began else None
 
     def line(self, share: float) -> str:
-        finished = [result for result in self.results.values() if result["status"] == "finished"]
+        finished = [result for result in self.results.values() if result.status == "finished"]
         parts = [
             f"{len(finished)}/{len(self.sweep.jobs)} runs done",
             f"{self.running} running",
@@ -107,19 +108,19 @@ def trained(job: Job) -> float:
         with (job.folder / "metrics.jsonl").open("rb") as file:
             file.seek(max(0, file.seek(0, 2) - 8192))
             last = file.read().splitlines()[-1]
-        return json.loads(last)["step"] / job.settings["steps"]
+        return json.loads(last)["step"] / job.settings.steps
     except (OSError, ValueError, IndexError, KeyError):
         return 0.0
 
 
-def best(results: list[dict]) -> str:
+def best(results: list[Result]) -> str:
     """The smallest last error of a network that would be deployed, and whose it is."""
     found = min(results, key=judged)
-    where = " on validation images" if found["validation"] else ""
-    whose = f"{found['names']['method']}, {found['label']} labels, seed {found['seed']}"
+    where = " on validation images" if found.validation else ""
+    whose = f"{found.method}, {found.label} labels, seed {found.seed}"
     return f"best {100 * judged(found):.1f} %{where} ({whose})"
 
 
-def judged(result: dict) -> float:
+def judged(result: Result) -> float:
     """On validation images where the run held some out: the test part is not for choosing."""
-    return list((result["validation"] or result["models"]).values())[-1]["error_last"]
+    return list((result.validation or result.models).values())[-1].error_last

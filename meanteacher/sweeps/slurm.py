@@ -4,7 +4,7 @@ import logging
 import subprocess
 from contextlib import contextmanager
 
-from meanteacher.config import cli
+from meanteacher.config.console import one_line
 
 log = logging.getLogger(__name__)
 
@@ -21,7 +21,7 @@ def each_for_itself():
         try:
             return results(job)
         except Exception as error:
-            log.error("error: %s", cli.one_line(error))
+            log.error("error: %s", one_line(error))
             return [None]
 
     Job.results = said

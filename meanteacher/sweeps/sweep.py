@@ -8,30 +8,37 @@ from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
+from meanteacher.config.errors import UserError
+from meanteacher.config.files import write_atomically
+from meanteacher.config.settings import Choices, Settings
 from meanteacher.loggers import RunInfo
-from meanteacher.runs.run_dir import put
+from meanteacher.runs.result import Result
 
 log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Job:
-    """One run: its overrides, its folder, its plain settings, and the names of the options they came from."""
+    """One run: its overrides, its folder, its settings, and the options that they came from."""
 
     overrides: list[str]
     folder: Path
-    settings: dict
-    names: dict
+    settings: Settings
+    choices: Choices
 
-    def result(self) -> dict | None:
-        """result.json's content, or None where there is none that can be read."""
+    def result(self) -> Result | None:
+        """The content of result.json, or None if there is none that can be read."""
         try:
-            return json.loads((self.folder / "result.json").read_text())
-        except (OSError, ValueError):
+            return Result.read(self.folder / "result.json")
+        except UserError:
             return None
 
+    def status(self) -> str | None:
+        result = self.result()
+        return result.status if result else None
+
     def finished(self) -> bool:
-        return not self.settings["fresh"] and (self.result() or {}).get("status") == "finished"
+        return not self.settings.fresh and self.status() == "finished"
 
 
 class Sweep:
@@ -57,7 +64,7 @@ class Sweep:
         self.folder.mkdir(parents=True, exist_ok=True)
         runs = [{"folder": os.path.relpath(job.folder, self.folder), "overrides": job.overrides} for job in self.jobs]
         content = {"name": self.name, "command": self.command, "runs": runs}
-        put(self.folder / "sweep.json", json.dumps(content, indent=1) + "\n")
+        write_atomically(self.folder / "sweep.json", json.dumps(content, indent=1) + "\n")
 
     def description(self) -> str:
         """`18 runs (seed 0,1,2 · label 20,40,80 · method supervised,mean_teacher), 3 of them finished`."""
@@ -74,7 +81,7 @@ class Sweep:
         return f"{len(self.jobs)} runs{f' ({varied})' if varied else ''}{finished}"
 
     def unfinished(self) -> list[Job]:
-        return [job for job in self.jobs if (job.result() or {}).get("status") != "finished"]
+        return [job for job in self.jobs if job.status() != "finished"]
 
     def compare(self) -> None:
         """Write the comparison into the sweep's folder, say it, and log it as a run of the sweep's W&B group."""
@@ -82,7 +89,7 @@ class Sweep:
 
         comparison = compare([self.folder], self.folder)
         say(comparison)
-        node = next((job.settings["logger"]["wandb"] for job in self.jobs if "wandb" in job.settings["logger"]), None)
+        node = next((job.settings.logger["wandb"] for job in self.jobs if "wandb" in job.settings.logger), None)
         if node:
             self.log_to_wandb(node, comparison)
 
@@ -90,7 +97,7 @@ class Sweep:
         from meanteacher.runs.build import build
 
         logger = build(node)
-        names = {key: sorted({str(job.names[key]) for job in self.jobs}) for key in ("dataset", "method")}
+        names = {key: sorted({str(getattr(job.choices, key)) for job in self.jobs}) for key in ("dataset", "method")}
         info = RunInfo(
             folder=self.folder,
             id=f"{self.id}-comparison",

@@ -50,6 +50,10 @@ class TrainStep:
         graphed = compiled and device.type == "cuda"
         self.work = CUDAGraphStep(self.compute, [batches.generator]) if graphed else self.compute
 
+    @property
+    def images_per_step(self) -> int:
+        return self.batches.images_per_step()
+
     def __call__(self, step: int) -> None:
         torch.manual_seed(derive(self.seed, DROPOUT, step))
         labeled, unlabeled = self.batches.draw(step)

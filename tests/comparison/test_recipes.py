@@ -4,16 +4,16 @@ import pytest
 from conftest import CONF, options, settings
 
 from meanteacher.comparison import recipes
-from meanteacher.config import schema
+from meanteacher.config.settings import Settings
 
 RECIPES = [name for name in options("experiment") if name != "quickstart"]
 
 
 @pytest.mark.parametrize("name", RECIPES)
 def test_a_recipe_composes_and_its_values_are_valid(name):
-    schema.check(settings(f"experiment={name}", "dataset=digits"))
+    Settings.parse(settings(f"experiment={name}", "dataset=digits"))
     found = settings(f"experiment={name}")
-    schema.check(found)
+    Settings.parse(found)
     assert found["steps"] >= 30_000
 
 

@@ -5,12 +5,15 @@ import sys
 
 import pytest
 import torch
-from conftest import CONF, ROOT, options, settings
+from conftest import CONF, ROOT, command, options, parsed, settings
+from hydra import compose, initialize_config_dir
 from hydra.errors import HydraException
 from omegaconf import OmegaConf
 
-from meanteacher.config import composing, schema
+from meanteacher.config import composing
+from meanteacher.config.digest import run_digest
 from meanteacher.config.errors import UserError
+from meanteacher.config.settings import Settings
 from meanteacher.runs.build import build
 
 GROUPS = sorted(path.name for path in CONF.iterdir() if path.is_dir() and path.name != "tuned")
@@ -20,19 +23,27 @@ EVERY = [(group, option) for group in GROUPS for option in options(group)]
 @pytest.mark.parametrize(("group", "option"), EVERY)
 def test_every_option_composes_and_passes_the_check(group, option):
     root = ["dataset.root=somewhere"] if option == "image_folder" else []
-    schema.check(settings(f"{group}={option}", *root))
+    Settings.parse(settings(f"{group}={option}", *root))
 
 
-@pytest.mark.parametrize("path", sorted(CONF.glob("tuned/*.yaml")), ids=lambda path: path.stem)
-def test_every_tuned_file_belongs_to_an_experiment_and_a_method(path):
-    experiment, _, method = path.stem.rpartition("-")
-    schema.check(settings(f"experiment={experiment}", f"method={method}"))
+TUNED = [(path.parent.name, path.stem) for path in sorted(CONF.glob("tuned/*/*.yaml"))]
+
+
+@pytest.mark.parametrize(("experiment", "method"), TUNED)
+def test_tuned_values_are_valid(experiment, method):
+    assert experiment in options("experiment") and method in options("method")
+    Settings.parse(settings(f"experiment={experiment}", f"method={method}"))
+
+
+def test_tuned_files_hold_only_values_of_the_recipe_and_override_nothing_else():
+    for path in CONF.glob("tuned/*/*.yaml"):
+        assert set(OmegaConf.load(path)) <= {"method", "optimizer"}, path
 
 
 @pytest.mark.parametrize("experiment", options("experiment"))
 @pytest.mark.parametrize("method", options("method"))
 def test_every_experiment_takes_every_method(experiment, method):
-    schema.check(settings(f"experiment={experiment}", f"method={method}"))
+    Settings.parse(settings(f"experiment={experiment}", f"method={method}"))
 
 
 @pytest.mark.parametrize("group", ["model", "schedule", "augment", "optimizer"])
@@ -78,7 +89,7 @@ def test_several_loggers_at_once():
 )
 def test_bad_values_are_named_in_one_line(override, words):
     with pytest.raises(UserError) as caught:
-        schema.check(settings(*override.split()))
+        Settings.parse(settings(*override.split()))
     assert words in str(caught.value) and "\n" not in str(caught.value)
 
 
@@ -86,9 +97,9 @@ def test_a_yaml_that_does_not_fit_its_constructor_is_named():
     bad = settings()
     del bad["method"]["ema_decay"]
     with pytest.raises(UserError, match="needs ema_decay"):
-        schema.check(bad)
+        Settings.parse(bad)
     with pytest.raises(UserError, match="lamda.*takes no such value"):
-        schema.check(settings() | {"method": settings()["method"] | {"lamda": 3}})
+        Settings.parse(settings() | {"method": settings()["method"] | {"lamda": 3}})
 
 
 def test_unknown_keys_do_not_compose():
@@ -97,12 +108,14 @@ def test_unknown_keys_do_not_compose():
 
 
 def test_the_check_needs_no_torch():
-    code = "import sys; sys.argv = ['run.py']; import run; from meanteacher import config; assert 'torch' not in sys.modules"
+    code = "import sys, meanteacher.runs.train; assert 'torch' not in sys.modules"
+        "import sys; sys.argv = ['run.py']; import run, meanteacher.config.composing; assert 'torch' not in sys.modules"
+    )
     subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=True)
 
 
 def test_the_digest_holds_what_determines_the_result_and_nothing_else():
-    first = schema.digest(settings())
+    first = parsed().digest
     same = [
         "output=elsewhere",
         "data_dir=there",
@@ -113,7 +126,7 @@ def test_the_digest_holds_what_determines_the_result_and_nothing_else():
     ]
     same += ["dataset.storage=mmap", "method.consistency_weight=10", "split_seed=0"]
     for override in same:
-        assert schema.digest(settings(override)) == first, override
+        assert parsed(override).digest == first, override
     for override in (
         "seed=1",
         "label=250",
@@ -123,38 +136,101 @@ def test_the_digest_holds_what_determines_the_result_and_nothing_else():
         "split_seed=1",
         "method=supervised",
     ):
-        assert schema.digest(settings(override)) != first, override
+        assert parsed(override).digest != first, override
     for override in (
         "trainer.precision=fp32",
         "method.ema_decay=0.9",
         "dataset.labeled_in_unlabeled=false",
         "dataset=svhn",
     ):
-        assert schema.digest(settings(override)) != first, override
+        assert parsed(override).digest != first, override
 
 
 def test_the_digest_holds_the_split_files_content(tmp_path):
     (tmp_path / "a").write_text("1")
-    first = schema.digest(settings(f"split={tmp_path}/a"))
+    first = parsed(f"split={tmp_path}/a").digest
     (tmp_path / "b").write_text("1")
-    assert schema.digest(settings(f"split={tmp_path}/b")) == first
+    assert parsed(f"split={tmp_path}/b").digest == first
     (tmp_path / "b").write_text("2")
-    assert schema.digest(settings(f"split={tmp_path}/b")) != first
+    assert parsed(f"split={tmp_path}/b").digest != first
     with pytest.raises(UserError, match="cannot be read"):
-        schema.digest(settings(f"split={tmp_path}/c"))
+        parsed(f"split={tmp_path}/c").digest
 
 
-def folder_of(settings: dict, sweeper: str = "grid") -> str:
-    choices = {"dataset": "cifar10", "method": "mean_teacher", "hydra/sweeper": sweeper}
-    return composing.run_folder(_root_=OmegaConf.create(settings | {"hydra": {"runtime": {"choices": choices}}}))
+def run_dir_of(*overrides: str) -> str:
+    with initialize_config_dir(str(CONF), version_base="1.3"):
+        root = compose("config", list(overrides), return_hydra_config=True)
+        return composing.run_dir(_root_=root)
 
 
-def test_a_run_folder_is_named_by_what_determines_the_result():
-    one = settings("label=250", "seed=3")
-    assert folder_of(one) == f"cifar10/mean_teacher/label-250/seed-3/{schema.digest(one)}"
+def test_a_run_directory_is_named_by_what_determines_the_result():
+    one = parsed("label=250", "seed=3")
+    assert run_dir_of("label=250", "seed=3") == f"cifar10/mean_teacher/label-250/seed-3/{one.digest}"
 
 
 def test_sweepers_that_optimize_need_validation_images():
     with pytest.raises(UserError, match="hydra/sweeper=optuna needs validation images"):
-        folder_of(settings(), "optuna")
-    assert folder_of(settings("validation=1000"), "optuna")
+        run_dir_of("hydra/sweeper=optuna")
+    assert run_dir_of("hydra/sweeper=optuna", "validation=1000")
+
+
+def test_the_digest_does_not_depend_on_where_a_class_lives():
+    moved = settings()
+    moved["method"] = moved["method"] | {"_target_": "elsewhere.MeanTeacher"}
+    assert run_digest(moved) == run_digest(settings())
+    moved["method"] = moved["method"] | {"_target_": "elsewhere.OtherTeacher"}
+    assert run_digest(moved) != run_digest(settings())
+
+
+def test_settings_are_frozen_and_restore_the_composed_configuration():
+    frozen = parsed("experiment=quickstart")
+    assert frozen.as_dict() == settings("experiment=quickstart") and frozen.trainer.labeled_batch == 16
+    with pytest.raises(ValueError):
+        frozen.label = 3
+    with pytest.raises(ValueError):
+        frozen.trainer.labeled_batch = 3
+
+
+def test_missing_and_unknown_keys_are_named():
+    incomplete = settings()
+    del incomplete["dataset"]["storage"]
+    with pytest.raises(UserError, match="dataset: the key storage is missing"):
+        Settings.parse(incomplete)
+    with pytest.raises(UserError, match="stepss: there is no such key"):
+        Settings.parse(settings() | {"stepss": 3})
+
+
+def test_a_recipes_method_values_belong_to_its_own_method():
+    recipe = "experiment=torchssl_mean_teacher"
+    assert settings(recipe)["method"]["consistency_weight"] == 50
+    assert settings(recipe, "method=pi_model")["method"] == settings("method=pi_model", "steps=1048576")["method"]
+    changed = settings(recipe, "method=pi_model", "method.consistency_weight=3")["method"]
+    assert changed["consistency_weight"] == 3
+    with pytest.raises(HydraException):
+        settings(recipe, "method=supervised", "method.consistency_weight=3")
+
+
+def test_another_option_takes_the_keys_of_a_recipe_that_it_has():
+    quickstart = settings("experiment=quickstart", "model=timm")["model"]
+    assert quickstart == settings("model=timm")["model"]
+    assert settings("experiment=quickstart", "model=wrn_16_2")["model"]["bn_momentum"] == 0.1
+    optimizer = settings("experiment=fixmatch", "optimizer=adam", "optimizer.lr=0.001")["optimizer"]
+    assert "nesterov" not in optimizer and optimizer["lr"] == 0.001
+    Settings.parse(settings("experiment=paper_convnet_cifar10", "schedule=cosine"))
+
+
+def test_a_tuned_file_named_after_no_method_is_refused(tmp_path):
+    (tmp_path / "tuned/quickstart").mkdir(parents=True)
+    (tmp_path / "tuned/quickstart/mean_techer.yaml").write_text("# @package _global_\n")
+    done = command(f"--config-dir={tmp_path}", "experiment=quickstart", cwd=tmp_path)
+    assert (
+        done.returncode == 1 and "mean_techer.yaml: no method has this name; did you mean mean_teacher?" in done.stderr
+    )
+
+
+def test_a_configuration_of_ones_own_builds_on_ours(tmp_path):
+    (tmp_path / "mine.yaml").write_text(
+        "defaults:\n  - config\n  - override experiment: quickstart\n  - _self_\nlabel: 40\n"
+    )
+    done = command(f"--config-dir={tmp_path}", "--config-name=mine", "--cfg=job", cwd=tmp_path)
+    assert done.returncode == 0 and "label: 40" in done.stdout, done.stderr

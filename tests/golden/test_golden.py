@@ -20,6 +20,7 @@ import torch
 sys.path.insert(0, str(Path(__file__).parents[1]))
 from conftest import options, settings
 
+from meanteacher.config.settings import Choices, Settings
 from meanteacher.runs import report
 from meanteacher.runs.run_dir import RunDir
 from meanteacher.runs.session import Session
@@ -58,9 +59,9 @@ def measure(method: str) -> dict:
     chosen = settings(*PROTOCOL, f"method={method}")
     if "threshold" in chosen["method"].get("weighting", {}):
         chosen["method"]["weighting"]["threshold"] = 0.17
-    names = {"dataset": "digits", "model": "wrn_10_1", "method": method, "experiment": "quickstart"}
-    with tempfile.TemporaryDirectory() as folder, RunDir(Path(folder) / "run", "", False) as kept:
-        session = Session(chosen, names, kept, alone=False)
+    choices = Choices(dataset="digits", model="wrn_10_1", method=method, experiment="quickstart")
+    with tempfile.TemporaryDirectory() as folder, RunDir(Path(folder) / "run", "", False) as run_dir:
+        session = Session(Settings.parse(chosen), choices, run_dir, show_progress=False)
         session.fit()
         trainer = session.trainer
         history = trainer.history

@@ -9,7 +9,7 @@ import pytest
 import wandb
 from conftest import ROOT, TINY, settings
 
-from meanteacher.config.schema import flat
+from meanteacher.config.digest import flatten
 from meanteacher.loggers import dashboard
 from meanteacher.runs import run
 
@@ -48,8 +48,8 @@ def logged(tmp_path_factory) -> tuple[set[str], set[str], set[str]]:
         result = run.run(plain, names, folder, "command")
         for line in (folder / "metrics.jsonl").read_text().splitlines():
             history |= set(json.loads(line))
-        summary |= set(flat(result, "/"))
-        configuration |= set(flat(plain | {"names": names}, "."))
+        summary |= set(flatten(result, "/"))
+        configuration |= set(flatten(plain | {"names": names}, "."))
     return history, summary, configuration
 
 

@@ -5,7 +5,7 @@ import copy
 import numpy as np
 import pytest
 import torch
-from conftest import options, settings
+from conftest import options, parsed, settings
 from torch import nn
 
 from meanteacher.config.errors import UserError
@@ -23,7 +23,7 @@ every_method = pytest.mark.parametrize("name", METHODS)
 
 def method(name, blobs):
     torch.manual_seed(0)
-    return build_method(settings(f"method={name}", "model=wrn_10_1", "steps=100"), blobs).train()
+    return build_method(parsed(f"method={name}", "model=wrn_10_1", "steps=100"), blobs).train()
 
 
 def batches(method, blobs, labeled=8, unlabeled=12, seed=0):
@@ -247,13 +247,13 @@ def test_mean_teachers_teacher_follows_after_the_step(blobs):
 @pytest.mark.parametrize(("mode", "training"), [("train", True), ("eval", False)])
 def test_teacher_mode_is_kept_when_training_goes_on(blobs, mode, training):
     changes = ["method.teacher_mode=" + mode, "method.teacher_bn=average"]
-    one = build_method(settings("model=wrn_10_1", *changes), blobs)
+    one = build_method(parsed("model=wrn_10_1", *changes), blobs)
     assert one.train().ema.model.training == training and not one.eval().ema.model.training
 
 
 def test_statistics_of_its_own_need_a_teacher_in_training_mode(blobs):
     with pytest.raises(UserError, match="teacher_bn=own"):
-        build_method(settings("method.teacher_mode=eval", "model=wrn_10_1"), blobs)
+        build_method(parsed("method.teacher_mode=eval", "model=wrn_10_1"), blobs)
 
 
 def test_optimizers_leave_the_teacher_and_the_norms_alone(blobs):

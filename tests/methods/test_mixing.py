@@ -5,7 +5,7 @@ import copy
 import numpy as np
 import pytest
 import torch
-from conftest import settings
+from conftest import parsed
 from torch import nn
 
 from meanteacher.config.errors import UserError
@@ -193,7 +193,7 @@ def test_ict_loss_equals_its_closed_form(given, per, mix_labeled):
 
 
 def test_icts_teacher_is_mean_teachers(blobs):
-    one = build_method(settings("method=ict", "model=wrn_10_1"), blobs).train()
+    one = build_method(parsed("method=ict", "model=wrn_10_1"), blobs).train()
     old = one.ema.model.classifier.weight.clone()
     with torch.no_grad():
         one.student.classifier.weight.add_(1)
@@ -201,7 +201,7 @@ def test_icts_teacher_is_mean_teachers(blobs):
     assert torch.allclose(one.ema.model.classifier.weight, old + 0.5)
     assert list(one.eval_models()) == ["student", "teacher"] and one.ema.model.training
     with pytest.raises(UserError, match="teacher_bn=own"):
-        build_method(settings("method=ict", "method.teacher_mode=eval", "model=wrn_10_1"), blobs)
+        build_method(parsed("method=ict", "method.teacher_mode=eval", "model=wrn_10_1"), blobs)
 
 
 @pytest.mark.parametrize("per", ["image", "step"])
@@ -244,7 +244,7 @@ def test_mixmatch_loss_equals_its_closed_form(given, per):
 @pytest.mark.parametrize("moves", [False, True])
 def test_running_statistics_move_once_or_also_by_the_guess(blobs, name, moves):
     changes = [f"method={name}", "model=wrn_10_1", "steps=100", f"method.guess_moves_statistics={str(moves).lower()}"]
-    one = build_method(settings(*changes), blobs).train()
+    one = build_method(parsed(*changes), blobs).train()
     labeled = Labeled(torch.arange(4), (torch.randn(4, 3, 8, 8),), torch.arange(4))
     views = tuple(torch.randn(6, 3, 8, 8) for _ in one.views.unlabeled)
     one.training_step(labeled, Unlabeled(torch.arange(6), views), STEP)
@@ -255,7 +255,7 @@ def test_running_statistics_move_once_or_also_by_the_guess(blobs, name, moves):
 def test_without_the_ramp_only_labeled_and_rotation_count(blobs):
     start = torch.tensor(0.0)
     for name, rest in (("mixmatch", ()), ("remixmatch", ("rotation",))):
-        one = build_method(settings(f"method={name}", "model=wrn_10_1", "steps=1000"), blobs).train()
+        one = build_method(parsed(f"method={name}", "model=wrn_10_1", "steps=1000"), blobs).train()
         labeled = Labeled(torch.arange(4), (torch.randn(4, 3, 8, 8),), torch.arange(4))
         unlabeled = Unlabeled(torch.arange(6), tuple(torch.randn(6, 3, 8, 8) for _ in one.views.unlabeled))
         output = one.training_step(labeled, unlabeled, start)
@@ -373,7 +373,7 @@ def test_every_image_is_turned_by_its_own_quarters():
 
 
 def test_images_that_are_not_square_are_refused(blobs):
-    one = build_method(settings("method=remixmatch", "model=wrn_10_1"), blobs)
+    one = build_method(parsed("method=remixmatch", "model=wrn_10_1"), blobs)
     views = tuple(torch.zeros(2, 3, 8, 12) for _ in one.views.unlabeled)
     with pytest.raises(UserError, match="8×12"):
         one.training_step(

@@ -5,7 +5,7 @@ import copy
 import numpy as np
 import pytest
 import torch
-from conftest import settings
+from conftest import parsed, settings
 from test_methods import STEP, apart, batches, gradient, softmax, train
 from torch import nn
 
@@ -306,7 +306,7 @@ def test_the_averaged_judge_keeps_the_contract(blobs, tmp_path):
     def made(*changes):
         torch.manual_seed(0)
         chosen = ("method=fixmatch", "method.teacher=ema", "model=wrn_10_1", "steps=100", *changes)
-        return build_method(settings(*chosen), blobs).train()
+        return build_method(parsed(*chosen), blobs).train()
 
     one, two = train(made(), blobs, 4), made()
     torch.save(one.state_dict(), tmp_path / "state.pt")

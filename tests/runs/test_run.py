@@ -11,23 +11,23 @@ import time
 import pytest
 import torch
 import yaml
-from conftest import ROOT, TINY, command, options, settings
+from conftest import ROOT, TINY, command, options, parsed
 from PIL import Image
 
 from meanteacher.config import composing
 from meanteacher.config.errors import UserError
+from meanteacher.config.settings import Choices
 from meanteacher.runs import run
+from meanteacher.runs.result import Result
 from meanteacher.training import eta
 from meanteacher.training.train_step import TrainStep
 
 
 def go(path, *overrides):
     """One run in this process, in the folder `path`."""
-    one = settings(*TINY, *overrides)
     chosen = dict(o.split("=") for o in overrides if o.partition("=")[0] in composing.GROUPS)
-    return run.run(
-        one, dict.fromkeys(composing.GROUPS) | {"dataset": "digits", "method": "m"} | chosen, path, "python run.py"
-    )
+    choices = Choices(**{"dataset": "digits", "method": "m"} | chosen)
+    return run.run(parsed(*TINY, *overrides), choices, path, "python run.py")
 
 
 def history(path):
@@ -50,7 +50,7 @@ def test_every_method_learns_digits(method, tmp_path):
         "trainer.average_decay=0.9",
         "optimizer.lr=0.1",
     )
-    assert all(found["error_last"] < 0.65 for found in result["models"].values())  # chance is 0.9
+    assert all(found.error_last < 0.65 for found in result.models.values())  # chance is 0.9
 
 
 def test_a_run_leaves_its_folder_complete(tmp_path):
@@ -66,17 +66,17 @@ def test_a_run_leaves_its_folder_complete(tmp_path):
         "result.json",
     }
     assert {p.name for p in (folder / "plots").iterdir()} == {"curves.png", "confusion.png", "labeled.png", "views.png"}
-    assert json.loads((folder / "result.json").read_text()) == result
+    assert Result.read(folder / "result.json") == result
     assert yaml.safe_load((folder / "config.yaml").read_text())["label"] == 20
-    assert result["status"] == "finished" and result["steps"] == 6
+    assert result.status == "finished" and result.steps == 6
     for name in ("images_per_second", "wall_seconds", "peak_memory_bytes", "versions", "commit", "command", "digest"):
-        assert name in result
-    for models in (result["models"], result["validation"]):
+        assert getattr(result, name) is not None
+    for models in (result.models, result.validation):
         assert set(models) == {"student", "teacher"}
-        assert all(found["error_median_last_20"] is None and 0 <= found["ece"] <= 1 for found in models.values())
+        assert all(found.error_median_last_20 is None and 0 <= found.ece <= 1 for found in models.values())
     assert (
-        "error_best_on_test" in result["models"]["teacher"]
-        and "error_best_on_test" not in result["validation"]["teacher"]
+        result.models["teacher"].error_best_on_test is not None
+        and result.validation["teacher"].error_best_on_test is None
     )
     split = json.loads((folder / "split.json").read_text())
     assert len(split["labeled"]) == 20 and len(split["validation"]) == 50
@@ -87,8 +87,8 @@ def test_the_median_of_the_last_20_evaluations(tmp_path):
     errors = [r["test/average/error"] for r in history(tmp_path / "run") if "test/average/error" in r]
     assert len(errors) == 21
     last = sorted(errors[-20:])
-    assert result["models"]["average"]["error_median_last_20"] == pytest.approx((last[9] + last[10]) / 2)
-    assert result["models"]["average"]["error_best_on_test"] == min(errors)
+    assert result.models["average"].error_median_last_20 == pytest.approx((last[9] + last[10]) / 2)
+    assert result.models["average"].error_best_on_test == min(errors)
 
 
 @pytest.mark.parametrize("method", options("method"))
@@ -103,11 +103,11 @@ def test_an_interrupted_run_goes_on_to_the_same_bits(method, tmp_path, monkeypat
             signal.raise_signal(signal.SIGINT)
 
     monkeypatch.setattr(TrainStep, "__call__", stop_in_step_5)
-    assert go(tmp_path / "parts", *changes)["status"] == "interrupted"
+    assert go(tmp_path / "parts", *changes).status == "interrupted"
     monkeypatch.setattr(TrainStep, "__call__", original)
     parts = go(tmp_path / "parts", *changes)
-    assert parts["status"] == "finished" and parts["attempts"] == 2 and parts["bitwise"]
-    assert parts["models"] == whole["models"] and parts["validation"] == whole["validation"]
+    assert parts.status == "finished" and parts.attempts == 2 and parts.bitwise
+    assert parts.models == whole.models and parts.validation == whole.validation
     assert without_speed(history(tmp_path / "whole")) == without_speed(history(tmp_path / "parts"))
     one, two = (
         torch.load(tmp_path / name / "checkpoint.pt", weights_only=True)["method"] for name in ("whole", "parts")
@@ -130,7 +130,7 @@ def test_a_killed_run_goes_on_from_its_checkpoint_and_a_broken_one_falls_back(tm
     monkeypatch.setattr(TrainStep, "__call__", original)
     (tmp_path / "parts" / "checkpoint.pt").write_bytes(b"torn")
     assert json.loads((tmp_path / "parts" / "result.json").read_text())["status"] == "failed"
-    assert go(tmp_path / "parts")["models"] == whole["models"]
+    assert go(tmp_path / "parts").models == whole.models
     assert without_speed(history(tmp_path / "whole")) == without_speed(history(tmp_path / "parts"))
     assert "cannot be read" in caplog.text
 
@@ -141,8 +141,8 @@ def test_a_finished_run_is_reported_and_fresh_keeps_the_old_one(tmp_path, monkey
     assert go(tmp_path / "run") == first
     monkeypatch.undo()
     again = go(tmp_path / "run", "fresh=true")
-    assert again["models"] == first["models"]
-    assert json.loads((tmp_path / "run.old-1" / "result.json").read_text()) == first
+    assert again.models == first.models
+    assert Result.read(tmp_path / "run.old-1" / "result.json") == first
 
 
 def test_another_run_in_the_same_folder_is_refused(tmp_path):
@@ -152,16 +152,14 @@ def test_another_run_in_the_same_folder_is_refused(tmp_path):
 
 
 def test_memory_mapped_images_train_to_the_same_bits(tmp_path):
-    assert (
-        go(tmp_path / "a", "dataset.storage=mmap")["models"] == go(tmp_path / "b", "dataset.storage=device")["models"]
-    )
+    assert go(tmp_path / "a", "dataset.storage=mmap").models == go(tmp_path / "b", "dataset.storage=device").models
 
 
 def test_a_loss_that_is_not_finite_stops_the_run_and_says_so(tmp_path):
     with pytest.raises(UserError, match="not finite"):
         go(tmp_path / "run", "optimizer.lr=1e30", "trainer.log_every=1")
-    result = json.loads((tmp_path / "run" / "result.json").read_text())
-    assert result["status"] == "failed" and "not finite" in result["reason"]
+    result = Result.read(tmp_path / "run" / "result.json")
+    assert result.status == "failed" and "not finite" in result.reason
 
 
 def test_a_long_run_says_so_at_once_and_names_what_is_shorter(tmp_path, monkeypatch, caplog):
@@ -173,7 +171,10 @@ def test_a_long_run_says_so_at_once_and_names_what_is_shorter(tmp_path, monkeypa
 
 def test_too_slow_batch_norm_is_warned_of(tmp_path, caplog):
     go(tmp_path / "run", "model.bn_momentum=0.001")
-    assert "model.bn_momentum is small for 6 steps: 99 %" in caplog.text
+    assert (
+        "99 % of the initial batch-norm statistics would be left after 6 steps; use model.bn_momentum=0.4"
+        in caplog.text
+    )
 
 
 def test_the_command_trains_reports_and_returns_the_validation_error(tmp_path):
@@ -189,13 +190,13 @@ def test_the_command_trains_reports_and_returns_the_validation_error(tmp_path):
     ):
         assert words in first.stderr
     folder = next((tmp_path / "outputs/digits/mean_teacher/label-20/seed-0").glob("*/result.json")).parent
-    assert json.loads((folder / "result.json").read_text())["names"]["experiment"] == "quickstart"
+    assert json.loads((folder / "result.json").read_text())["choices"]["experiment"] == "quickstart"
     both = command("-m", *TINY, "validation=50", "seed=0,1", cwd=tmp_path)
     assert both.returncode == 0 and "2 runs (seed 0,1), 1 of them finished" in both.stderr
     results = [
         json.loads(p.read_text()) for p in tmp_path.glob("outputs/digits/mean_teacher/label-20/seed-*/*/result.json")
     ]
-    assert {r["seed"]: bool(r["names"]["sweep"]) for r in results} == {0: False, 1: True}
+    assert {r["seed"]: bool(r["choices"]["sweep"]) for r in results} == {0: False, 1: True}
 
 
 def test_ctrl_c_saves_and_says_how_to_go_on(tmp_path):
@@ -213,7 +214,7 @@ def test_ctrl_c_saves_and_says_how_to_go_on(tmp_path):
     time.sleep(1)
     process.send_signal(signal.SIGINT)
     _, said = process.communicate(timeout=60)
-    assert process.returncode == 130 and "the same command goes on" in said and "Traceback" not in said
+    assert process.returncode == 130 and "rerun the command to resume" in said and "Traceback" not in said
     folder = next(tmp_path.glob("outputs/**/result.json")).parent
     assert json.loads((folder / "result.json").read_text())["status"] == "interrupted"
     assert (folder / "checkpoint.pt").exists()
@@ -231,7 +232,7 @@ def test_ctrl_c_saves_and_says_how_to_go_on(tmp_path):
         ),
         (["labell=3"], "labell: there is no such key; did you mean label?"),
         (["method.ema_deca=3"], "method.ema_deca: there is no such key; did you mean ema_decay?"),
-        (["+foo=3"], "can't be added or removed"),
+        (["+foo=3"], "cannot be added or removed"),
         (["label=ten"], "label=ten: should be a valid integer"),
         (["dataset=image_folder"], "dataset.root"),
         (["dataset=image_folder", "dataset.root=empty"], "empty"),

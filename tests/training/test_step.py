@@ -5,9 +5,10 @@ from contextlib import contextmanager
 
 import pytest
 import torch
-from conftest import options, settings
+from conftest import options, parsed
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from meanteacher.config.settings import Choices
 from meanteacher.runs.run_dir import RunDir
 from meanteacher.runs.session import Session
 from meanteacher.training import cuda_graph, device
@@ -54,9 +55,9 @@ def flat(values):
 
 @contextmanager
 def step(folder, *overrides):
-    chosen = settings(*SMALL, *overrides)
+    chosen = parsed(*SMALL, *overrides)
     with RunDir(folder, "", False) as kept:
-        found = Session(chosen, {"model": "", "method": ""}, kept).trainer.train_step
+        found = Session(chosen, Choices(), kept, show_progress=False).trainer.train_step
         found.method.train()
         yield found
 

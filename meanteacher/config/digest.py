@@ -1,0 +1,80 @@
+"""The name of a run: a digest over everything that determines its result."""
+
+import functools
+import hashlib
+import importlib
+import json
+from pathlib import Path
+from typing import Any
+
+from meanteacher.config.errors import UserError
+
+WATCHING = {"data_dir", "output", "fresh", "logger", "split"}
+WATCHING_TRAINER = {"device", "threads", "compile", "log_every", "checkpoint_minutes", "eval_batch"}
+WATCHING_DATASET = {"storage", "data_dir", "root"}
+"""Keys that change where and how a run is watched, not what it computes."""
+
+
+def run_digest(config: dict) -> str:
+    """Ten hexadecimal digits over the configuration, the images and the split file.
+
+    1 and 1.0 are equal. A `_target_` counts by the name of its class, not by the module that holds it, so code may move.
+    A folder of images counts by its content, not by its path.
+    Raises UserError if the folder of images or the split file cannot be read.
+    """
+    relevant = {key: value for key, value in config.items() if key not in WATCHING}
+    relevant["trainer"] = {key: value for key, value in config["trainer"].items() if key not in WATCHING_TRAINER}
+    relevant["dataset"] = {key: value for key, value in config["dataset"].items() if key not in WATCHING_DATASET}
+    if content := images_digest(config["dataset"]):
+        relevant["images"] = content
+    if config["split"]:
+        try:
+            relevant["split"] = hashlib.blake2b(Path(config["split"]).read_bytes()).hexdigest()
+        except OSError as error:
+            raise UserError(
+                f"split={config['split']}: cannot be read ({error.strerror}); give a split.json or a text list"
+            ) from None
+    text = json.dumps(normalize(relevant), sort_keys=True)
+    return hashlib.blake2b(text.encode(), digest_size=5).hexdigest()
+
+
+def images_digest(dataset: dict) -> str | None:
+    """The digest of a data set that is read from a folder (its `root`), None for any other.
+
+    The module of the data set's `_target_` may define `fingerprint(root=…, data_dir=…)`. A process computes it once.
+    """
+    if "root" not in dataset:
+        return None
+    module = importlib.import_module(dataset["_target_"].rpartition(".")[0])
+    return (
+        _fingerprint(module.fingerprint, dataset["root"], dataset["data_dir"])
+        if hasattr(module, "fingerprint")
+        else None
+    )
+
+
+@functools.cache
+def _fingerprint(function, root: str, data_dir: str) -> str:
+    return function(root=root, data_dir=data_dir)
+
+
+def normalize(value: Any, key: str = "") -> Any:
+    """The value with whole floats as integers and each `_target_` without its module."""
+    if isinstance(value, dict):
+        return {name: normalize(inner, name) for name, inner in value.items()}
+    if isinstance(value, list):
+        return [normalize(inner) for inner in value]
+    if key == "_target_" and isinstance(value, str):
+        return value.rpartition(".")[2]
+    return int(value) if isinstance(value, float) and value.is_integer() else value
+
+
+def flatten(nested: dict, separator: str, prefix: str = "") -> dict:
+    """`{"test": {"error": 0.1}}` becomes `{"test/error": 0.1}` with the separator `/`."""
+    flat = {}
+    for name, value in nested.items():
+        if isinstance(value, dict):
+            flat |= flatten(value, separator, f"{prefix}{name}{separator}")
+        else:
+            flat[f"{prefix}{name}"] = value
+    return flat

@@ -1,0 +1,115 @@
+"""The settings of a run as types: checked once, frozen, and used by everything below the command line."""
+
+import copy
+from functools import cached_property
+from typing import Any, Literal, Self
+
+from pydantic import BaseModel, ConfigDict, NonNegativeInt, PositiveFloat, PositiveInt
+
+from meanteacher.config import checks
+from meanteacher.config.digest import run_digest
+from meanteacher.config.errors import UserError
+from meanteacher.config.types import Decay
+
+Node = dict[str, Any]
+"""A configuration node with a `_target_`, from which an object is built. Treat it as read-only."""
+
+
+class Frozen(BaseModel):
+    model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
+
+
+class NodeSettings(BaseModel):
+    """Keys that the run reads itself, beside a `_target_` and its arguments."""
+
+    model_config = ConfigDict(extra="allow", strict=True, frozen=True)
+
+    @property
+    def node(self) -> Node:
+        """The `_target_` and its arguments."""
+        return dict(self.model_extra or {})
+
+
+class DatasetSettings(NodeSettings):
+    name: str
+    storage: Literal["auto", "device", "mmap"]
+    labeled_in_unlabeled: bool
+
+
+class TrainerSettings(Frozen):
+    device: Literal["auto", "free", "cuda", "mps", "cpu"]
+    threads: PositiveInt | None
+    precision: Literal["auto", "bf16", "fp32"]
+    compile: Literal["auto", "always", "never"]
+    labeled_batch: PositiveInt
+    unlabeled_batch: PositiveInt
+    eval_batch: PositiveInt
+    average_decay: Decay
+    average_warmup: bool
+    average_bn: Literal["copy", "average"]
+    log_every: PositiveInt
+    checkpoint_minutes: PositiveFloat
+
+
+class Choices(Frozen):
+    """The option chosen from each config group, and the sweep that the run belongs to. None where there is none."""
+
+    dataset: str | None = None
+    model: str | None = None
+    method: str | None = None
+    optimizer: str | None = None
+    schedule: str | None = None
+    augment: str | None = None
+    experiment: str | None = None
+    sweep: str | None = None
+
+
+class Settings(Frozen):
+    """A composed configuration. `parse` checks one; `replace` gives a copy with other values."""
+
+    label: PositiveInt | Literal["all"]
+    seed: NonNegativeInt
+    split_seed: NonNegativeInt
+    split: str | None
+    validation: NonNegativeInt
+    steps: PositiveInt
+    eval_every: PositiveInt
+    data_dir: str
+    output: str
+    fresh: bool
+    dataset: DatasetSettings
+    model: Node
+    method: Node
+    optimizer: Node
+    schedule: Node
+    augment: Node
+    trainer: TrainerSettings
+    logger: dict[str, Node]
+
+    @classmethod
+    def parse(cls, config: dict) -> Self:
+        """Check a composed configuration of plain builtins.
+
+        Raises UserError for the first value of the wrong type, out of range or not among the choices.
+        """
+        checks.validate("", cls, config)
+        for group, node in config.items():
+            checks.check_node(group, node, checks.UNTARGETED.get(group, set()))
+        if config["split"] and config["validation"]:
+            raise UserError(
+                "validation and split exclude each other: a split file brings its own validation images; set validation=0"
+            )
+        return cls(**copy.deepcopy(config))
+
+    def replace(self, changes: dict) -> "Settings":
+        """A copy with these keys replaced at the top level."""
+        return Settings(**(self.as_dict() | changes))
+
+    def as_dict(self) -> dict:
+        """Plain builtins, as composed."""
+        return self.model_dump()
+
+    @cached_property
+    def digest(self) -> str:
+        """Ten hexadecimal digits over everything that determines the result of the run."""
+        return run_digest(self.as_dict())

@@ -1,0 +1,68 @@
+"""The pictures of a finished run: which data each of them shows."""
+
+import logging
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+
+from meanteacher.data import Dataset
+
+log = logging.getLogger(__name__)
+
+MOST_LABELED, MOST_VIEWED, COLUMNS = 40, 8, 10
+"""Labeled images on their sheet, images on the sheet of views, and columns of the former."""
+
+
+def draw_pictures(
+    folder: Path,
+    *,
+    title: str,
+    data: Dataset,
+    labeled: np.ndarray,
+    history: list[dict],
+    predict: Callable[[], tuple[str, np.ndarray]],
+    draw_views: Callable[[np.ndarray], dict[str, np.ndarray]],
+) -> dict[str, Path]:
+    """Draw learning curves, confusion matrix, labeled images and augmented views; returns their paths by name.
+
+    labeled: int64 positions in the training part; predict: gives the name of the deployed network and its predicted classes
+    on the test part; draw_views: gives views by name for uint8 images [N, C, H, W]. A picture that fails is reported, and
+    the others are drawn all the same.
+    """
+    from meanteacher.runs import plots
+
+    shown = labeled[:MOST_LABELED]
+    pixels = np.array(data.train.pixels[shown])
+
+    def draw_confusion(path: Path) -> None:
+        network, predictions = predict()
+        plots.confusion_matrix(predictions, data.test.targets, data.classes, path, f"{title}: {network}")
+
+    def draw_labeled(path: Path) -> None:
+        captions = [data.classes[target] for target in data.train.targets[shown]]
+        plots.image_sheet(pixels, captions, path, f"{data.name}: labeled images", COLUMNS)
+
+    def draw_augmented(path: Path) -> None:
+        originals = pixels[:MOST_VIEWED]
+        plots.view_sheet(originals, draw_views(originals), path, f"{data.name}: augmented views")
+
+    drawings: dict[str, Callable[[Path], object]] = {
+        "curves": lambda path: plots.learning_curves(history, path, title),
+        "confusion": draw_confusion,
+        "labeled": draw_labeled,
+        "views": draw_augmented,
+    }
+    folder.mkdir(exist_ok=True)
+    return {name: path for name, draw in drawings.items() if (path := drawn(draw, folder / f"{name}.png"))}
+
+
+def drawn(draw: Callable[[Path], object], path: Path) -> Path | None:
+    """The path of a picture that was drawn, None (and a warning) if that failed."""
+    try:
+        draw(path)
+    except Exception as error:
+        log.warning("the picture %s could not be drawn: %s", path.name, error)
+        log.debug("%s", path, exc_info=error)
+        return None
+    return path

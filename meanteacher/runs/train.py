@@ -1,0 +1,109 @@
+"""The command `meanteacher train`: composes the configuration with Hydra and trains one run, or every run of a sweep."""
+
+import logging
+import os
+import shlex
+import signal
+import sys
+from pathlib import Path
+
+os.environ["HYDRA_FULL_ERROR"] = "1"
+
+import hydra
+from hydra.core.hydra_config import HydraConfig
+from hydra.types import RunMode
+from omegaconf import DictConfig
+
+from meanteacher.config.composing import compose_run, missing_tuning
+from meanteacher.config.console import log_to_console, one_line
+from meanteacher.config.errors import UserError
+from meanteacher.config.locations import CONF
+from meanteacher.training import signals
+
+log = logging.getLogger("meanteacher")
+
+failures: list[Exception] = []
+"""Errors of runs in this process. Raised through Hydra, each would take several lines."""
+
+
+@hydra.main(version_base="1.3", config_path=str(CONF), config_name="config")
+def job(root: DictConfig) -> float | None:
+    """Train one run. Returns the validation error of the network to deploy, for sweepers that optimize, or None.
+
+    A job of a multirun records its failure in result.json and returns, so that the others go on.
+    """
+    swept = HydraConfig.get().mode == RunMode.MULTIRUN
+    if swept and signals.last is not None:
+        return None
+    log_to_console(logging.ERROR)
+    try:
+        return train(root, swept)
+    except KeyboardInterrupt:
+        if not swept:
+            raise
+        signals.last = signal.SIGINT  # raised through joblib, it would end the other runs before they have saved
+        return None
+    except Exception as error:
+        if not swept and not isinstance(error, (UserError, OSError)):
+            raise
+        log.error("error: %s", one_line(error))
+        failures.append(error)
+        return None
+    finally:
+        if signals.orphaned():
+            os._exit(1)
+
+
+def train(root: DictConfig, swept: bool) -> float | None:
+    """Check the settings, train, and return the validation error of the network to deploy, or None."""
+    hydra_config = HydraConfig.get()
+    settings, choices = compose_run(root, hydra_config, hydra_config.job.name if swept else None)
+    if sentence := missing_tuning(choices):
+        log.warning("note    %s", sentence)
+    from meanteacher.runs.run import run
+
+    command = command_of_job(hydra_config) if swept else command_line()
+    result = run(settings, choices, Path(hydra_config.runtime.output_dir), command, show_progress=not swept)
+    if result.status == "interrupted":
+        signals.pass_on()
+    validation = result.validation or {}
+    return next((scores.error_last for scores in reversed(validation.values())), None)
+
+
+def program() -> list[str]:
+    """How this program was called, up to its arguments."""
+    return ["python", "run.py"] if Path(sys.argv[0]).name == "run.py" else ["meanteacher", "train"]
+
+
+def command_line() -> str:
+    """The command of this process."""
+    return shlex.join([*program(), *sys.argv[1:]])
+
+
+def command_of_job(hydra_config: DictConfig) -> str:
+    """The command that repeats one job of a multirun alone."""
+    alone = ["hydra.mode=RUN"] if hydra_config.runtime.choices.sweep != "none" else []
+    return shlex.join([*program(), *hydra_config.overrides.task, *alone])
+
+
+def main(arguments: list[str]) -> int:
+    """Run Hydra on these arguments; returns the exit status. Raises UserError and Hydra's errors."""
+    log_to_console(logging.INFO)
+    refuse_additions(arguments)
+    sys.argv[1:] = [*arguments, *multirun_flag(arguments)]
+    job()
+    return 130 if signals.last is not None else 1 if failures else 0
+
+
+def refuse_additions(arguments: list[str]) -> None:
+    """Raise UserError for `+key=value` and `~key`, which would pass the check for unknown keys; nothing here needs them."""
+    for argument in arguments:
+        if argument.startswith(("+", "~")) and "hydra" not in argument:
+            raise UserError(f"{argument}: keys cannot be added or removed; change a value, or write a file in conf/")
+
+
+def multirun_flag(arguments: list[str]) -> list[str]:
+    """`--multirun` if a sweep is chosen: its file says so too, but too late for lists of options on the command line."""
+    sweep_chosen = any(argument.startswith("sweep=") and argument != "sweep=none" for argument in arguments)
+    mode_chosen = any(argument.startswith(("-", "hydra.mode=")) for argument in arguments)
+    return ["--multirun"] if sweep_chosen and not mode_chosen else []
