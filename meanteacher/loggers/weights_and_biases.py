@@ -5,8 +5,8 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from meanteacher.config.errors import UserError
 from meanteacher.config.digest import flatten
+from meanteacher.config.errors import UserError
 from meanteacher.config.types import Literal
 from meanteacher.loggers import Logger, RunInfo
 

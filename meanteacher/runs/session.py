@@ -13,7 +13,7 @@ from meanteacher.loggers import Logger, RunInfo
 from meanteacher.loggers.jsonl import Jsonl
 from meanteacher.loggers.progress import Progress
 from meanteacher.runs import plan, report
-from meanteacher.runs.build import build, build_average, make_split, build_method
+from meanteacher.runs.build import build, build_average, build_method, make_split
 from meanteacher.runs.pictures import draw_pictures
 from meanteacher.runs.run_dir import RunDir
 from meanteacher.training import checkpoint, device
