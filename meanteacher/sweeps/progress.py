@@ -7,7 +7,9 @@ import time
 from contextlib import ExitStack
 from pathlib import Path
 
+from meanteacher.comparison.identity import deployed_networks
 from meanteacher.config import cli
+from meanteacher.runs.result import Result
 from meanteacher.sweeps.sweep import Job, Sweep
 
 SECONDS = 2
@@ -113,13 +115,12 @@ def trained(job: Job) -> float:
 
 
 def best(results: list[dict]) -> str:
-    """The smallest last error of a network that would be deployed, and whose it is."""
-    found = min(results, key=judged)
-    where = " on validation images" if found["validation"] else ""
-    whose = f"{found['names']['method']}, {found['label']} labels, seed {found['seed']}"
-    return f"best {100 * judged(found):.1f} %{where} ({whose})"
+    """The smallest last error of a deployed network among finished runs, and which run it is of.
 
-
-def judged(result: dict) -> float:
-    """On validation images where the run held some out: the test part is not for choosing."""
-    return list((result["validation"] or result["models"]).values())[-1]["error_last"]
+    The error on validation images is used where a run has some: the test part is not for choosing between runs.
+    """
+    runs = [Result.parse(result) for result in results]
+    scores = [(r.validation or r.models)[network] for r, network in zip(runs, deployed_networks(runs), strict=True)]
+    run, score = min(zip(runs, scores, strict=True), key=lambda pair: pair[1].error_last)
+    where = " on validation images" if run.validation else ""
+    return f"best {100 * score.error_last:.1f} %{where} ({run.method}, {run.label} labels, seed {run.seed})"
