@@ -17,7 +17,7 @@ from meanteacher.config.console import one_line
 from meanteacher.config.errors import UserError
 from meanteacher.runs.train import command_line
 from meanteacher.sweeps import slurm
-from meanteacher.sweeps.sweep import Job, Sweep, say
+from meanteacher.sweeps.sweep import Job, Sweep, log_comparison
 from meanteacher.training import signals
 
 log = logging.getLogger("meanteacher.grid")
@@ -95,5 +95,7 @@ class CompareSearch(Callback):
         from meanteacher.comparison.command import compare
 
         name, output = config.hydra.job.name, Path(config.hydra.sweep.dir)
-        found = [run.path for run in results.find([output]) if run.result.get("names", {}).get("sweep") == name]
-        say(compare(found, output / "sweeps" / name, name))
+        found = [
+            run.path for run in results.find_runs([output]) if run.result and run.result.choices.get("sweep") == name
+        ]
+        log_comparison(compare(found, output / "sweeps" / name, name))

@@ -1,192 +1,113 @@
-"""A comparison put together: from paths to the content of its files."""
+"""Assembles a comparison: from paths of runs to the content of its files."""
 
 import json
 import os
-import shlex
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from urllib.parse import quote
 
 import pandas as pd
 
-from meanteacher.comparison import page, pictures, statistics, tables
-from meanteacher.comparison.protocols import BASELINE, Protocol, group
-from meanteacher.comparison.published import published
-from meanteacher.comparison.results import Run, find, sweep
-from meanteacher.comparison.verdicts import verdicts
+from meanteacher.comparison import page, pictures, tables
+from meanteacher.comparison.notes import list_commands, list_problems, write_notes
+from meanteacher.comparison.protocols import Protocol, group_runs, protocol_lines
+from meanteacher.comparison.published import published_for
+from meanteacher.comparison.results import Run, find_runs, read_sweep
+from meanteacher.comparison.statistics import Statistics, compute_statistics
+from meanteacher.comparison.verdicts import write_verdicts
 
 COLUMNS = [
     *("status", "counted", "protocol", "variant", "method", "dataset", "label", "seed", "split_seed", "network"),
     *("deployed", "error_last", "error_median_last_20", "error_best_on_test", "ece", "images_per_second"),
     *("training_seconds", "peak_memory_bytes", "digest", "commit", "folder"),
 ]
+"""Columns of comparison.csv."""
 
 
-def assemble(paths: list[str | Path], out: Path, title: str | None) -> tuple[dict[str, str | bytes], dict]:
-    """The files' content by name, and what `Comparison` holds beside them. Raises UserError."""
-    runs = find(paths)
-    protocols, places = group(runs)
-    table, repeated, copies = statistics.leave_out_repeats(statistics.tidy(runs, places), runs)
-    table = statistics.judge(table)
-    found = statistics.summary(table, protocols)
-    compared = [pair for protocol in protocols for pair in statistics.pairs(table, found, protocol.letter)]
-    problems = unusable(runs, repeated)
-    title = title or heading(paths)
-    said = verdicts(protocols, found, compared, problems)
-    reference = published(protocols)
-    errors = error_tables(protocols, found)
+@dataclass(frozen=True)
+class Assembly:
+    """A comparison before it is written. files: content by name; errors: the error tables; problems: see `list_problems`."""
+
+    files: dict[str, str | bytes]
+    document: page.Document
+    numbers: Statistics
+    errors: list[tables.Table]
+    problems: list[dict]
+
+
+def assemble(paths: list[str | Path], out: Path, title: str | None) -> Assembly:
+    """Read the runs under `paths` and compute all content. Nothing is written. Raises UserError."""
+    runs = find_runs(paths)
+    protocols, places = group_runs(runs)
+    numbers = compute_statistics(runs, protocols, places)
+    problems = list_problems(runs, numbers.repeated)
+    title = title or default_title(paths)
+    published = published_for(protocols)
+    errors = error_tables("Error at the last step (%)", "error_last", protocols, numbers)
     document = page.Document(
         title=title,
-        verdicts=said,
+        verdicts=write_verdicts(protocols, numbers, problems),
         protocols=protocol_lines(protocols),
-        tables=[*errors, *other_tables(protocols, table, found, compared, reference, problems)],
-        runs=tables.run_table(table, [links(run, out) for run in runs]),
-        notes=notes(runs, table, found, copies),
-        commands=commands(paths, out, title, runs),
+        tables=[*errors, *further_tables(protocols, numbers, published, problems)],
+        runs=tables.runs_table(numbers.table, [file_links(run, out) for run in runs]),
+        notes=write_notes(runs, numbers),
+        commands=list_commands(paths, out, title, runs),
     )
-    figure = pictures.draw(protocols, table, found, reference, title)
-    svg = pictures.saved(figure, "svg")
-    content = {
+    figure = pictures.draw(protocols, numbers, published, title)
+    svg = pictures.render(figure, "svg")
+    files = {
         "comparison.md": page.markdown(document),
         "comparison.html": page.html(document, svg.decode()),
-        "comparison.csv": table[COLUMNS].to_csv(index=False),
-        "comparison.json": as_json(document, protocols, table, found, compared, problems),
-        "comparison.png": pictures.saved(figure, "png"),
+        "comparison.csv": numbers.table[COLUMNS].to_csv(index=False),
+        "comparison.json": to_json(document, protocols, numbers, problems),
+        "comparison.png": pictures.render(figure, "png"),
         "comparison.svg": svg,
     }
-    shown = "\n\n".join(f"{each.heading}\n\n{page.markdown_table(each)}" for each in errors)
-    finished = int(table.loc[table["counted"], "run"].nunique())
-    return content, {"verdicts": said, "summary": found, "errors": shown, "problems": problems, "finished": finished}
+    return Assembly(files, document, numbers, errors, problems)
 
 
-def unusable(runs: list[Run], repeated: list[int]) -> list[dict]:
-    """Every run that is in no number, and why."""
-    found = []
-    for number, run in enumerate(runs):
-        if run.status == "finished" and number not in repeated:
-            continue
-        again = (
-            "another finished run has the same settings, seed and labeled images but other numbers; keep one of them"
-        )
-        result = run.result
-        found.append(
-            {
-                "status": "repeated" if number in repeated else run.status,
-                "method": result.get("names", {}).get("method"),
-                "label": result.get("label"),
-                "seed": result.get("seed"),
-                "reason": again if number in repeated else run.reason,
-                "folder": str(run.folder),
-            }
-        )
-    return found
+def default_title(paths: list[str | Path]) -> str:
+    """The name of the sweep where a single sweep is compared."""
+    first = Path(paths[0])
+    if len(paths) == 1 and (first / "sweep.json").is_file():
+        return f"Comparison: {read_sweep(first).get('name') or first.resolve().name}"
+    return "Comparison"
 
 
-def heading(paths: list[str | Path]) -> str:
-    """The sweep's name where one sweep is compared."""
-    only = Path(paths[0])
-    one = len(paths) == 1 and (only / "sweep.json").is_file()
-    return f"Comparison: {sweep(only).get('name') or only.resolve().name}" if one else "Comparison"
-
-
-def protocol_lines(protocols: list[Protocol]) -> list[str]:
-    """What the runs share, and by what the protocols differ, which are never mixed."""
-    if len(protocols) < 2:
-        return [f"Protocol: {protocol.shared}." for protocol in protocols]
-    apart = "; ".join(f"{protocol.letter}: {protocol.differs}" for protocol in protocols)
-    return [f"Protocols, never mixed in a number: {apart}.", f"Shared by all: {protocols[0].shared or 'nothing else'}."]
-
-
-def error_tables(protocols: list[Protocol], found: pd.DataFrame) -> list[tables.Table]:
-    """Per protocol, the error at the last step."""
-    made = []
-    for protocol in protocols:
-        name = tables.titled("Error at the last step (%)", protocol, protocols)
-        made.append(tables.error_table(name, "error_last", protocol, found[found["protocol"] == protocol.letter]))
+def error_tables(text: str, score: str, protocols: list[Protocol], numbers: Statistics) -> list[tables.Table]:
+    """A table of a score per protocol, without those in which nothing was measured."""
+    made = [
+        tables.error_table(tables.heading_of(text, protocol, protocols), score, protocol, numbers.summary_of(protocol))
+        for protocol in protocols
+    ]
     return [table for table in made if table]
 
 
-def other_tables(
-    protocols: list[Protocol],
-    table: pd.DataFrame,
-    found: pd.DataFrame,
-    pairs: list[statistics.Pair],
-    reference: pd.DataFrame,
-    problems: list[dict],
+def further_tables(
+    protocols: list[Protocol], numbers: Statistics, published: pd.DataFrame, problems: list[dict]
 ) -> list[tables.Table]:
-    """All tables but the first ones, in the order they are read; empty ones left out."""
-    made: dict[str, list[tables.Table | None]] = {}
-    costs = statistics.cost(table, found)
+    """All tables after the first ones, in reading order, without empty ones."""
+    median = "Median error of the last 20 evaluations (%)"
+    pairs, labels, costs = [], [], []
     for protocol in protocols:
-        letter = protocol.letter
 
-        def name(text: str, protocol: Protocol = protocol) -> str:
-            return tables.titled(text, protocol, protocols)
+        def heading(text: str, protocol: Protocol = protocol) -> str:
+            return tables.heading_of(text, protocol, protocols)
 
-        here, its = found[found["protocol"] == letter], [pair for pair in pairs if pair.protocol == letter]
-        median = name("Median error of the last 20 evaluations (%)")
-        for kind, each in {
-            "median": tables.error_table(median, "error_median_last_20", protocol, here),
-            "pairs": tables.pair_table(name("Paired differences"), its, protocol.decimals),
-            "labels": tables.efficiency_table(name("Label efficiency"), statistics.efficiency(found, letter)),
-            "cost": tables.cost_table(name("Calibration and cost"), costs[costs["protocol"] == letter]),
-        }.items():
-            made.setdefault(kind, []).append(each)
-    last = [tables.published_table(reference), tables.problem_table(problems)]
-    return [each for each in [*sum(made.values(), []), *last] if each and each.rows]
-
-
-def notes(runs: list[Run], table: pd.DataFrame, found: pd.DataFrame, copies: int) -> list[str]:
-    """What a reader must know to trust the numbers, or not to."""
-    counted = table[table["counted"] & table["deployed"]]
-    several = found[found["deployed"]].groupby(["protocol", "method"])["variant"].nunique()
-    lines = [
-        "A method is judged by the network it deploys, the last of its networks, at the last step; "
-        f"{BASELINE} by the better one of its two, which makes it harder to beat."
-    ]
-    if (several > 1).any():
-        lines.append("Of several variants of a method the best is the best on the test part, so its error flatters it.")
-    seeds = (
-        counted.groupby(["protocol", "label", "variant"])["seed"]
-        .agg(frozenset)
-        .groupby(["protocol", "label"])
-        .nunique()
-    )
-    if (seeds > 1).any():
-        lines.append(
-            "Not all means at a label count are over the same seeds; the paired differences use shared ones alone."
+        pairs.append(
+            tables.pair_table(heading("Paired differences"), numbers.pairs_of(protocol), protocol.decimals),
         )
-    for name, what in {"commit": "Commits", "source": "Source code", "hardware": "Hardware"}.items():
-        values = counted[name].fillna("unknown").value_counts()
-        shown = ", ".join(f"{value} ({n} runs)" if len(values) > 1 else str(value) for value, n in values.items())
-        mixed = {"source": "; numbers of different source code are compared", "hardware": "; cost is not comparable"}
-        lines += [f"{what}: {shown}{mixed.get(name, '') if len(values) > 1 else ''}."] if shown else []
-    if copies:
-        lines.append(
-            f"{copies} finished run{'s occur' if copies > 1 else ' occurs'} twice with the same numbers; counted once."
-        )
-    moved = sum(run.status == "finished" and run.result.get("bitwise") is False for run in runs)
-    if moved:
-        lines.append(f"Resumed on another device or number of threads, so not repeatable to the bit: {moved} runs.")
-    unpaired = int(counted["split_digest"].isna().sum())
-    if unpaired:
-        lines.append(f"{unpaired} runs do not say which images were labeled, so they are in no paired difference.")
-    return lines
+        rows = [row for row in numbers.efficiency if row["protocol"] == protocol.letter]
+        labels.append(tables.efficiency_table(heading("Label efficiency"), rows))
+        cost = numbers.cost[numbers.cost["protocol"] == protocol.letter]
+        costs.append(tables.cost_table(heading("Calibration and cost"), cost))
+    medians = error_tables(median, "error_median_last_20", protocols, numbers)
+    last = [tables.published_table(published), tables.problem_table(problems)]
+    return [table for table in [*medians, *pairs, *labels, *costs, *last] if table.rows]
 
 
-def commands(paths: list[str | Path], out: Path, title: str, runs: list[Run]) -> list[str]:
-    """How to make the runs and this comparison again."""
-    made = list(dict.fromkeys(run.result["command"] for run in runs if run.result.get("command")))
-    swept = [Path(path) for path in paths if (Path(path) / "sweep.json").is_file()]
-    if swept and len(swept) == len(paths):
-        made = [str(sweep(path).get("command", "")) for path in swept]
-    more = [f"# and {len(made) - 10} more: `command` in each result.json"] if len(made) > 10 else []
-    again = ["python", "-m", "meanteacher.comparison.command", *map(str, paths), "--out", str(out), "--title", title]
-    return [*made[:10], *more, shlex.join(again)]
-
-
-def links(run: Run, out: Path) -> list[tuple[str, str]]:
-    """What can be opened of a run, relative to the page."""
+def file_links(run: Run, out: Path) -> list[tuple[str, str]]:
+    """Text and address (relative to the page) of a run's files."""
     files = {"result.json": run.path}
     if run.path.name == "result.json":
         files = {"curves": run.folder / "plots" / "curves.png", "config": run.folder / "config.yaml"} | files
@@ -195,36 +116,28 @@ def links(run: Run, out: Path) -> list[tuple[str, str]]:
     ]
 
 
-def as_json(
-    document: page.Document,
-    protocols: list[Protocol],
-    table: pd.DataFrame,
-    found: pd.DataFrame,
-    pairs: list[statistics.Pair],
-    problems: list[dict],
-) -> str:
-    """All numbers as JSON, errors as fractions, what is missing as null."""
-    efficiency = [row for protocol in protocols for row in statistics.efficiency(found, protocol.letter)]
+def to_json(document: page.Document, protocols: list[Protocol], numbers: Statistics, problems: list[dict]) -> str:
+    """All numbers as JSON: errors as fractions, missing values as null."""
     content = {
         "title": document.title,
         "verdicts": document.verdicts,
         "protocols": [
             {name: getattr(p, name) for name in ("letter", "shared", "differs", "fields")} for p in protocols
         ],
-        "summary": records(found),
-        "pairs": [asdict(pair) | {"judgement": pair.judgement} for pair in pairs],
-        "efficiency": efficiency,
-        "cost": records(statistics.cost(table, found)),
+        "summary": to_records(numbers.summary),
+        "pairs": [asdict(pair) | {"verdict": pair.verdict} for pair in numbers.pairs],
+        "efficiency": numbers.efficiency,
+        "cost": to_records(numbers.cost),
         "problems": problems,
         "notes": document.notes,
         "commands": document.commands,
-        "runs": records(table[COLUMNS]),
+        "runs": to_records(numbers.table[COLUMNS]),
     }
     return json.dumps(content, indent=1, allow_nan=False) + "\n"
 
 
-def records(table: pd.DataFrame) -> list[dict]:
-    """Rows as dictionaries of builtins, with None for what is missing."""
+def to_records(table: pd.DataFrame) -> list[dict]:
+    """Rows as dictionaries of Python's own types, with None for missing values."""
     return [
         {name: None if pd.isna(value) else getattr(value, "item", lambda v=value: v)() for name, value in row.items()}
         for row in table.to_dict("records")

@@ -1,12 +1,10 @@
-"""Compare methods from their results: `python -m meanteacher.comparison.command RUNS… [--out DIR] [--title TEXT]`."""
+"""The command `meanteacher compare RUNS… [--out DIR] [--title TEXT]`: compares methods from their results."""
 
 import argparse
-import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from meanteacher.config.errors import UserError
 from meanteacher.config.files import write_atomically
 
 if TYPE_CHECKING:
@@ -15,9 +13,15 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Comparison:
-    """What a comparison found. summary: a row per protocol, variant, network and label count, errors as fractions;
-    errors: the error tables as Markdown; problems: a dictionary per run that is in no number; finished: runs that are;
-    files: by name, where everything was written."""
+    """A comparison that was written.
+
+    verdicts: the sentences it begins with.
+    summary: a row per protocol, variant, network and label count; errors as fractions.
+    errors: the protocols and the error tables as Markdown, as shown in a terminal.
+    problems: a dictionary per run that is in no number.
+    finished: number of runs that are in the numbers.
+    files: paths of the written files, by name.
+    """
 
     verdicts: list[str]
     summary: "pd.DataFrame"
@@ -30,25 +34,47 @@ class Comparison:
     def pictures(self) -> list[Path]:
         return [self.files["comparison.png"], self.files["comparison.svg"]]
 
+    @property
+    def text(self) -> str:
+        """The verdicts, protocols and error tables, for a terminal."""
+        return "\n\n".join(filter(None, ["\n".join(self.verdicts), self.errors]))
+
 
 def compare(paths: list[str | Path], out: Path, title: str | None = None) -> Comparison:
-    """Read the runs under `paths` and write comparison.md, .html, .csv, .json, .png and .svg into the folder `out`.
+    """Compare the runs under `paths` and write comparison.md, .html, .csv, .json, .png and .svg into the folder `out`.
 
-    title: by default the sweep's name. Raises UserError where there is nothing to compare, OSError where `out` can't be
-    written.
+    title: the heading; by default the name of the sweep. Raises UserError where there is nothing to compare, and OSError
+    where `out` cannot be written.
     """
-    from meanteacher.comparison import assembly
+    from meanteacher.comparison.assembly import assemble
 
-    content, found = assembly.assemble(paths, out, title)
+    assembly = assemble(paths, out, title)
     out.mkdir(parents=True, exist_ok=True)
-    files = {name: write_atomically(out / name, data) for name, data in content.items()}
-    return Comparison(**found, files=files)
+    table = assembly.numbers.table
+    return Comparison(
+        verdicts=assembly.document.verdicts,
+        summary=assembly.numbers.summary,
+        errors=errors_text(assembly),
+        problems=assembly.problems,
+        finished=int(table.loc[table["counted"], "run"].nunique()),
+        files={name: write_atomically(out / name, content) for name, content in assembly.files.items()},
+    )
+
+
+def errors_text(assembly) -> str:
+    """The protocols, the error tables, and what they show, as Markdown; empty where nothing was measured."""
+    from meanteacher.comparison.page import markdown_table
+
+    if not assembly.errors:
+        return ""
+    shown = [f"{table.heading}\n\n{markdown_table(table)}" for table in assembly.errors]
+    note = assembly.errors[0].note.replace("bold:", "**bold**:")
+    return "\n\n".join(["\n".join(assembly.document.protocols), *shown, note])
 
 
 def main(arguments: list[str]) -> int:
-    parser = argparse.ArgumentParser(
-        prog="python -m meanteacher.comparison.command", description="Compare methods from their results."
-    )
+    """Run the command; returns its exit status. Raises UserError and OSError as `compare` does."""
+    parser = argparse.ArgumentParser(prog="meanteacher compare", description="Compare methods from their results.")
     parser.add_argument(
         "runs",
         nargs="*",
@@ -56,20 +82,11 @@ def main(arguments: list[str]) -> int:
         metavar="RUNS",
         help="folders of runs, result files, quoted patterns, or a sweep's folder (default: outputs)",
     )
-    parser.add_argument("--out", type=Path, help="where to write (default: the sweep's folder, else ./comparison)")
+    parser.add_argument("--out", type=Path, help="output folder (default: the sweep's folder, else ./comparison)")
     parser.add_argument("--title", help="heading (default: the sweep's name)")
-    given = parser.parse_args(arguments)
-    first = Path(given.runs[0])
-    out = given.out or (first if (first / "sweep.json").is_file() else Path("comparison"))
-    try:
-        found = compare(given.runs, out, given.title)
-    except (UserError, OSError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 1
-    parts = ["\n".join(found.verdicts), found.errors, "\n".join(map(str, found.files.values()))]
-    print("\n\n".join(filter(None, parts)))
+    options = parser.parse_args(arguments)
+    first = Path(options.runs[0])
+    out = options.out or (first if (first / "sweep.json").is_file() else Path("comparison"))
+    comparison = compare(options.runs, out, options.title)
+    print("\n\n".join([comparison.text, "\n".join(map(str, comparison.files.values()))]))
     return 0
-
-
-if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))

@@ -1,4 +1,4 @@
-"""A comparison as Markdown and as one page of HTML, both from the same sections."""
+"""Renders a comparison as Markdown and as one page of HTML, both from the same document."""
 
 import re
 from dataclasses import dataclass
@@ -11,8 +11,7 @@ from meanteacher.comparison.tables import Cell, Table
 
 @dataclass(frozen=True)
 class Document:
-    """What a comparison says, in order. protocols: a line each; tables: as shown; runs: for the page alone; notes: a line
-    each, with the commands at their end."""
+    """The content of a comparison, in order. runs: a table that only the page has; notes are followed by the commands."""
 
     title: str
     verdicts: list[str]
@@ -24,7 +23,7 @@ class Document:
 
 
 def markdown(document: Document) -> str:
-    """The document as Markdown, with the picture beside it."""
+    """The document as Markdown. It links to the picture in comparison.png."""
     parts = [f"# {escaped(document.title)}", bullets(document.verdicts), "![Error of each method](comparison.png)"]
     parts += [bullets(document.protocols)] if document.protocols else []
     for table in document.tables:
@@ -34,8 +33,9 @@ def markdown(document: Document) -> str:
 
 
 def markdown_table(table: Table) -> str:
+    """The table as a Markdown table, without heading and note."""
     rows = [[markdown_cell(cell) for cell in row] for row in table.rows]
-    aligned = ["right" if numeric(table, place) else "left" for place in range(len(table.columns))]
+    aligned = ["right" if is_numeric(table, column) else "left" for column in range(len(table.columns))]
     headers = [escaped(name) for name in table.columns]
     return tabulate(rows, headers, tablefmt="pipe", disable_numparse=True, colalign=aligned if rows else None)
 
@@ -44,9 +44,9 @@ def markdown_cell(cell: Cell) -> str:
     return f"**{escaped(cell.text)}**" if cell.bold else escaped(cell.text)
 
 
-def numeric(table: Table, place: int) -> bool:
-    """Whether a column holds numbers, as its cells are sorted."""
-    values = [row[place].value for row in table.rows if row[place].value is not None]
+def is_numeric(table: Table, column: int) -> bool:
+    """Whether the cells of a column are sorted as numbers."""
+    values = [row[column].value for row in table.rows if row[column].value is not None]
     return bool(values) and not any(isinstance(value, str) for value in values)
 
 
@@ -55,13 +55,13 @@ def bullets(lines: list[str]) -> str:
 
 
 def escaped(text: str) -> str:
-    """Text that Markdown shows as it is, in one line."""
+    """Text on one line, with the characters that Markdown would interpret escaped."""
     text = re.sub(r"<(?=[a-zA-Z/!?])", "&lt;", " ".join(text.split()))
     return re.sub(r"([\\|*`\[\]])", r"\\\1", text)
 
 
 def html(document: Document, picture: str) -> str:
-    """The document as one page that needs nothing else. picture: SVG."""
+    """The document as one self-contained page. picture: SVG."""
     from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
     folder = Path(__file__).parent
@@ -73,4 +73,4 @@ def html(document: Document, picture: str) -> str:
         lstrip_blocks=True,
     )
     template = environment.get_template("page.html.j2")
-    return template.render(document=document, picture=picture[picture.index("<svg") :], numeric=numeric)
+    return template.render(document=document, picture=picture[picture.index("<svg") :], is_numeric=is_numeric)

@@ -1,57 +1,67 @@
-"""The published recipes in conf/experiment, in a table: `python -m meanteacher.comparison.recipes`."""
+"""The command `meanteacher recipes`: the recipes in conf/experiment that reproduce published numbers."""
 
-import re
-import sys
-from pathlib import Path
+import argparse
 
+import pandas as pd
 from hydra import compose, initialize_config_dir
 from tabulate import tabulate
 
-from meanteacher.config import composing
-from meanteacher.config.errors import UserError
+from meanteacher.comparison.published import read_published
+from meanteacher.config.locations import CONF
 
 COLUMNS = ("recipe", "method", "network", "data", "published", "source", "command")
 
-
-def recipes() -> list[dict[str, str]]:
-    """A row per experiment file that has a `# published:` line. Raises UserError where there is no conf beside the package."""
-    folder = composing.CONF / "experiment"
-    if not folder.is_dir():
-        raise UserError("there is no conf beside the package; run this in a checkout of the repository")
-    with initialize_config_dir(str(composing.CONF), version_base="1.3"):
-        rows = [row(path) for path in sorted(folder.glob("*.yaml"))]
-    return [found for found in rows if found]
+SELECTIONS = {
+    "last": "last evaluation",
+    "median of 20": "median of the last 20 evaluations",
+    "best on test": "best evaluation on the test part",
+    "unstated": "evaluation not stated",
+}
+"""Which evaluation a published error is of, by the value of `selection` in published.csv."""
 
 
-def row(path: Path) -> dict[str, str] | None:
-    said = dict(re.findall(r"^# (published|source): (.+)$", path.read_text(), re.MULTILINE))
-    if "published" not in said:
-        return None
-    root = compose("config", [f"experiment={path.stem}"], return_hydra_config=True)
-    names = composing.names(root.hydra)
+def list_recipes() -> list[dict[str, str]]:
+    """A row per recipe that published.csv names."""
+    published = read_published()
+    with initialize_config_dir(str(CONF), version_base="1.3"):
+        return [
+            describe_recipe(recipe, rows) for recipe, rows in published[published["recipe"] != ""].groupby("recipe")
+        ]
+
+
+def describe_recipe(recipe: str, rows: pd.DataFrame) -> dict[str, str]:
+    """One row of the list. rows: the recipe's rows of published.csv."""
+    root = compose("config", [f"experiment={recipe}"], return_hydra_config=True)
+    choices = root.hydra.runtime.choices
+    series = rows.groupby(["source", "selection", "protocol"], sort=False)
     return {
-        "recipe": path.stem,
-        "method": names["method"],
-        "network": names["model"],
-        "data": names["dataset"],
-        **said,
-        "command": f"python run.py experiment={path.stem} label={root.label}",
+        "recipe": recipe,
+        "method": choices["method"],
+        "network": choices["model"],
+        "data": choices["dataset"],
+        "published": "; ".join(describe_series(group) for _, group in series),
+        "source": "; ".join(dict.fromkeys(rows["source"])),
+        "command": f"python run.py experiment={recipe} label={root.label}",
     }
 
 
-def main() -> int:
-    try:
-        rows = recipes()
-    except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 1
+def describe_series(rows: pd.DataFrame) -> str:
+    """`37.46 / 8.10 % error at 250 / 4000 labels, best evaluation on the test part`."""
+    errors = " / ".join(f"{error:.2f}" for error in rows["error"])
+    labels = " / ".join(map(str, rows["label"]))
+    first = rows.iloc[0]
+    runs = "" if pd.isna(first["runs"]) else f", mean of {first['runs']} runs"
+    return f"{errors} % error at {labels} labels, {SELECTIONS[first['selection']]}{runs}"
+
+
+def main(arguments: list[str]) -> int:
+    """Run the command; returns its exit status."""
+    argparse.ArgumentParser(
+        prog="meanteacher recipes", description="List the recipes that reproduce published numbers."
+    ).parse_args(arguments)
+    recipes = list_recipes()
     widths = [None, None, None, None, 44, 34, None]
-    print(tabulate([[found[name] for name in COLUMNS] for found in rows], COLUMNS, maxcolwidths=widths))
-    print(
-        "\nThe published numbers are their authors', under their protocols; `label=N` chooses another number of labels."
-    )
+    print(tabulate([[recipe[name] for name in COLUMNS] for recipe in recipes], COLUMNS, maxcolwidths=widths))
+    print("\nThe published numbers were measured by their authors under their protocols.")
+    print("`label=N` chooses another number of labels.")
     return 0
-
-
-if __name__ == "__main__":
-    sys.exit(main())

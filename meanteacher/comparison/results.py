@@ -4,44 +4,54 @@ import glob
 import json
 import os
 import re
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
 from meanteacher.config.errors import UserError
+from meanteacher.runs.result import Result
 
 SET_ASIDE = re.compile(r".*\.old-\d+")
+"""Folders of runs that `fresh=true` renamed."""
+
 UNREADABLE = ("unreadable", "without settings")
-"""What is said in place of a run's own status where its file can't be used."""
+"""Statuses of runs whose file cannot be used."""
 
 
 @dataclass(frozen=True)
 class Run:
-    """One run. path: its result file, or where that would be; status: its own, or what is wrong with the file.
+    """One run of a comparison.
 
-    reason: why it has no part in any number, empty where it finished; result: the file's content, {} where there is none.
+    path: its result file, or where that file would be.
+    status: the result's status; `not started`, `unreadable` or `without settings` where there is no usable result.
+    reason: why the run is in no number; empty for a finished run.
+    result: None where there is no usable result.
     """
 
     path: Path
     status: str
     reason: str = ""
-    result: dict = field(default_factory=dict)
+    result: Result | None = None
 
     @property
     def folder(self) -> Path:
-        """Where a reader looks: the run folder, or a result file that was copied elsewhere."""
+        """The run folder, or the result file where that was copied elsewhere."""
         return self.path.parent if self.path.name == "result.json" else self.path
 
+    @property
+    def finished(self) -> bool:
+        return self.status == "finished"
 
-def find(paths: list[str | Path]) -> list[Run]:
-    """The runs under the given paths, each once, in the order of their paths.
 
-    Raises UserError where there is no path, one does not exist or holds no result, or none of the files can be used.
+def find_runs(paths: list[str | Path]) -> list[Run]:
+    """The runs under the given paths, without duplicates, sorted by path.
+
+    Raises UserError where there is no path, a path does not exist or holds no result, or no file can be used.
     """
-    found: dict[str, Run] = {}
-    for path in expand(paths):
-        for run in below(path):
-            found.setdefault(os.path.realpath(run.path), run)
-    runs = sorted(found.values(), key=lambda run: str(run.path))
+    runs_by_path: dict[str, Run] = {}
+    for path in expand_patterns(paths):
+        for run in runs_below(path):
+            runs_by_path.setdefault(os.path.realpath(run.path), run)
+    runs = sorted(runs_by_path.values(), key=lambda run: str(run.path))
     if not runs:
         raise UserError("there is nothing to compare; give folders of runs or result files")
     if all(run.status in UNREADABLE for run in runs):
@@ -50,81 +60,94 @@ def find(paths: list[str | Path]) -> list[Run]:
     return runs
 
 
-def expand(paths: list[str | Path]) -> list[Path]:
-    """The paths, with patterns replaced by what they match. Raises UserError for what does not exist."""
-    found = []
+def expand_patterns(paths: list[str | Path]) -> list[Path]:
+    """The paths, with patterns replaced by their matches. Raises UserError for a path that does not exist."""
+    expanded = []
     for path in paths:
         matches = [str(path)] if Path(path).exists() else sorted(glob.glob(str(path), recursive=True))
         if not matches:
             raise UserError(
                 f"{path}: there is no such file or folder; give run folders, result files or a sweep folder"
             )
-        found += map(Path, matches)
-    return found
+        expanded += map(Path, matches)
+    return expanded
 
 
-def below(path: Path) -> list[Run]:
-    """The runs that one path stands for. Raises UserError where a folder holds no result."""
+def runs_below(path: Path) -> list[Run]:
+    """The runs of one file, sweep folder or folder of runs. Raises UserError where a folder holds no result.
+
+    Runs of a folder that failed before anything was measured are left out: a typo or a missing download says nothing about
+    a method. Those of a sweep are kept, since the sweep planned them.
+    """
     if path.name == "sweep.json":
         path = path.parent
     if path.is_file():
-        return [read(path)]
+        return [read_run(path)]
     if (path / "sweep.json").is_file():
-        return swept(path)
+        return planned_runs(path)
     runs = []
     for folder, subfolders, files in os.walk(path):
         subfolders[:] = sorted(name for name in subfolders if not SET_ASIDE.fullmatch(name))
-        runs += [read(Path(folder, "result.json"))] if "result.json" in files else []
+        runs += [read_run(Path(folder, "result.json"))] if "result.json" in files else []
     if not runs:
         raise UserError(f"{path}: no result.json in it; give a folder of runs, or result files as '{path}/*.json'")
-    return runs
+    measured = [run for run in runs if not failed_at_start(run)]
+    if not measured:
+        raise UserError(f"{path}: every run in it failed before training started; the first one: {runs[0].reason}")
+    return measured
 
 
-def sweep(path: Path) -> dict:
-    """sweep.json's content. Raises UserError where it can't be read or names no runs."""
+def failed_at_start(run: Run) -> bool:
+    """Whether a run failed before it had trained a step or logged a number."""
+    if run.result is None or run.status != "failed" or run.result.models or run.result.steps:
+        return False
+    metrics = run.folder / "metrics.jsonl"
+    return not (metrics.is_file() and metrics.stat().st_size)
+
+
+def read_sweep(path: Path) -> dict:
+    """The content of a folder's sweep.json. Raises UserError where it cannot be read or names no runs."""
     try:
-        found = json.loads((path / "sweep.json").read_text())
-        [run["folder"] for run in found["runs"]]
+        content = json.loads((path / "sweep.json").read_text())
+        [run["folder"] for run in content["runs"]]
     except (OSError, ValueError, TypeError, KeyError) as error:
         raise UserError(f"{path}/sweep.json: cannot be used ({error!r}); repair it, or give the run folders") from None
-    if not found["runs"]:
+    if not content["runs"]:
         raise UserError(f"{path}/sweep.json: names no runs; start the sweep, or give run folders")
-    return found
+    return content
 
 
-def swept(path: Path) -> list[Run]:
-    """The runs of a sweep; one without a result is `not started`."""
+def planned_runs(path: Path) -> list[Run]:
+    """The runs of a sweep. A run without a result has the status `not started`."""
     runs = []
-    for planned in sweep(path)["runs"]:
+    for planned in read_sweep(path)["runs"]:
         file = Path(os.path.normpath(path / planned["folder"])) / "result.json"
         overrides = " ".join(planned.get("overrides", []))
-        runs.append(read(file) if file.exists() else Run(file, "not started", overrides))
+        runs.append(read_run(file) if file.exists() else Run(file, "not started", overrides))
     return runs
 
 
-def read(path: Path) -> Run:
-    """One result file. Whatever is wrong with it becomes the run's status and reason."""
+def read_run(path: Path) -> Run:
+    """The run of one result file. A file that cannot be used gives a run with that status and the reason."""
     try:
-        result = json.loads(path.read_text())
-    except (OSError, ValueError) as error:
-        return Run(path, "unreadable", f"not readable as JSON ({error}); repair the file or run it again")
-    known = isinstance(result, dict) and {"status", "names", "label", "seed", "split_seed"} <= result.keys()
-    if not known or not isinstance(result["names"], dict):
-        return Run(path, "unreadable", "not a run's result; give result.json files")
-    if not isinstance(result.get("settings"), dict):
-        reason = "holds no settings, so what it may be compared with is unknown; run it again with fresh=true"
-        return Run(path, "without settings", reason, {"names": result["names"]})
-    if result["status"] == "finished" and not result.get("models"):
-        return Run(path, "unreadable", "finished, but names no network it measured; run it again with fresh=true")
-    return Run(path, result["status"], unfinished(result), result)
+        result = Result.read(path)
+    except UserError as error:
+        return Run(path, "unreadable", str(error).removeprefix(f"{path}: "))
+    if result.settings is None:
+        reason = "holds no settings, so its protocol is unknown; repeat the run with fresh=true"
+        return Run(path, "without settings", reason, result)
+    if result.status == "finished" and not result.models:
+        return Run(path, "unreadable", "finished, but has no scores of any network; repeat the run with fresh=true")
+    return Run(path, result.status, reason_unfinished(result), result)
 
 
-def unfinished(result: dict) -> str:
-    """Why a run has no part in the numbers; empty for a finished one."""
-    if result["status"] == "finished":
+def reason_unfinished(result: Result) -> str:
+    """Why a run is in no number; empty for a finished run."""
+    if result.status == "finished":
         return ""
-    if result["status"] == "interrupted":
-        return f"stopped at step {result.get('steps', 'unknown')}; its command goes on: {result.get('command', '')}"
-    if result["status"] == "running":
-        return "still running, or ended without a word; its command goes on where the last checkpoint is"
-    return " ".join(str(result.get("reason", "no reason given")).split())
+    if result.status == "interrupted":
+        step = "an unknown step" if result.steps is None else f"step {result.steps}"
+        return f"Interrupted at {step}. Rerun the command to resume: {result.command}"
+    if result.status == "running":
+        return "Running or crashed; rerun the command to resume."
+    return " ".join((result.reason or "no reason given").split())

@@ -1,24 +1,24 @@
 """The numbers of a comparison: means over seeds, paired differences, labels needed, cost. Errors are fractions throughout."""
 
-import json
 from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
 
-from meanteacher.comparison.protocols import BASELINE, Protocol, show
+from meanteacher.comparison.protocols import Protocol
 from meanteacher.comparison.results import Run
-
-SCORES = ("error_last", "error_median_last_20", "error_best_on_test", "ece")
-IDENTITY = ["protocol", "variant", "label", "seed", "split_seed", "split_digest"]
+from meanteacher.comparison.rows import SCORES, label_order, labels_of, mark_deployed, mark_repeats, run_rows
+from meanteacher.runs.result import BASELINE
 
 
 @dataclass(frozen=True)
 class Pair:
     """A variant against another at one label count, over the runs that share seed and labeled images.
 
-    difference: mean of the other's error minus the variant's, positive where the variant is better; low, high: the 95 %
-    interval of that mean, None under two pairs; about: `baseline` or `runner-up`, what the other one is.
+    about: what `against` is: `baseline` or `runner-up`.
+    n: number of pairs of runs.
+    difference: mean of the other's error minus the variant's; positive where the variant is better.
+    low, high: bounds of the 95 % interval of that mean; None for fewer than two pairs.
     """
 
     protocol: str
@@ -32,7 +32,7 @@ class Pair:
     high: float | None
 
     @property
-    def judgement(self) -> str:
+    def verdict(self) -> str:
         if self.n == 0:
             return "not paired"
         if self.low is None:
@@ -40,116 +40,86 @@ class Pair:
         return "within noise" if self.low <= 0 <= self.high else "clear"
 
 
-def tidy(runs: list[Run], places: list[tuple[str, str]]) -> pd.DataFrame:
-    """One row per run and network; one with an empty network where a run has measured nothing.
+@dataclass(frozen=True)
+class Statistics:
+    """All numbers of a comparison, each computed once.
 
-    places: each run's protocol and variant. `counted` says whether the row is in any mean; `run` is the run's position.
+    table: a row per run and network (`run_rows`), with what is counted and deployed.
+    summary: a row per protocol, variant, network and label count (`summarize`).
+    pairs: paired differences; efficiency: labels that the baseline needs; cost: a row per variant and label count.
+    repeated: numbers of the runs that contradict another run; copies: how many runs are copies of another.
     """
-    rows = []
-    for number, (run, (protocol, variant)) in enumerate(zip(runs, places, strict=True)):
-        result, settings = run.result, run.result.get("settings", {})
-        names, measured = result.get("names", {}), result.get("models") or {}
-        shared = {
-            "run": number,
-            "status": run.status,
-            "counted": run.status == "finished" and bool(measured),
-            "protocol": protocol,
-            "variant": variant,
-            "method": names.get("method") or "",
-            "dataset": settings.get("dataset", {}).get("name") or names.get("dataset") or "",
-            **{name: result.get(name) for name in ("label", "seed", "split_seed", "split_digest")},
-            **{name: result.get(name) for name in ("images_per_second", "training_seconds", "peak_memory_bytes")},
-            **{name: result.get(name) for name in ("digest", "source", "commit", "hardware")},
-            "folder": str(run.folder),
-        }
-        for network in measured or [""]:
-            scores = {name: measured.get(network, {}).get(name) for name in SCORES}
-            deployed = bool(network) and network == list(measured)[-1]
-            rows.append(shared | {"network": network, "deployed": deployed} | scores)
-    table = pd.DataFrame(rows)
-    numeric = [*SCORES, "images_per_second", "training_seconds", "peak_memory_bytes"]
-    return table.assign(**{name: pd.to_numeric(table[name]) for name in numeric})
+
+    table: pd.DataFrame
+    summary: pd.DataFrame
+    pairs: list[Pair]
+    efficiency: list[dict]
+    cost: pd.DataFrame
+    repeated: list[int]
+    copies: int
+
+    @property
+    def counted(self) -> pd.DataFrame:
+        """The rows of the table that are in the numbers: those of deployed networks of finished runs."""
+        return self.table[self.table["counted"] & self.table["deployed"]]
+
+    def summary_of(self, protocol: Protocol) -> pd.DataFrame:
+        return self.summary[self.summary["protocol"] == protocol.letter]
+
+    def pairs_of(self, protocol: Protocol) -> list[Pair]:
+        return [pair for pair in self.pairs if pair.protocol == protocol.letter]
 
 
-def leave_out_repeats(table: pd.DataFrame, runs: list[Run]) -> tuple[pd.DataFrame, list[int], int]:
-    """The table without repeats counted, the runs that are in no mean for it, and how many exact copies there were.
-
-    Repeats share variant, labels, seed and labeled images. With the same numbers one of them is counted; with other
-    numbers none is, since nothing says which is right.
-    """
-    counted, repeated, copies = table["counted"].copy(), [], 0
-    for _, same in table[table["counted"]].groupby(IDENTITY, dropna=False, sort=False):
-        numbers = list(dict.fromkeys(same["run"]))
-        measured = {json.dumps(runs[number].result["models"], sort_keys=True) for number in numbers}
-        if len(numbers) == 1:
-            continue
-        agree = len(measured) == 1
-        out = numbers[1:] if agree else numbers
-        counted[table["run"].isin(out)] = False
-        copies += len(out) if agree else 0
-        repeated += [] if agree else out
-    return table.assign(counted=counted), repeated, copies
+def compute_statistics(runs: list[Run], protocols: list[Protocol], places: list[tuple[str, str]]) -> Statistics:
+    """All numbers of a comparison. places: each run's protocol and variant."""
+    table, repeated, copies = mark_repeats(run_rows(runs, places), runs)
+    table = mark_deployed(table, runs)
+    summary = summarize(table, protocols)
+    letters = [protocol.letter for protocol in protocols]
+    return Statistics(
+        table=table,
+        summary=summary,
+        pairs=[pair for letter in letters for pair in compare_pairs(table, summary, letter)],
+        efficiency=[row for letter in letters for row in label_efficiency(summary, letter)],
+        cost=training_cost(table, summary),
+        repeated=repeated,
+        copies=copies,
+    )
 
 
-def judge(table: pd.DataFrame) -> pd.DataFrame:
-    """The table with `deployed` at that network of the baseline that has the smaller mean error over all of a protocol.
-
-    Its average of weights is an addition for evaluation, not its product: the choice makes it the harder one to beat.
-    """
-    deployed = table["deployed"].copy()
-    baseline = table[table["counted"] & (table["method"] == BASELINE)]
-    for (letter, variant), its in baseline.groupby(["protocol", "variant"], sort=False):
-        best = its.groupby("network", sort=False)["error_last"].mean().idxmin()
-        here = (table["protocol"] == letter) & (table["variant"] == variant)
-        deployed[here] = table["network"][here] == best
-    return table.assign(deployed=deployed)
-
-
-def summary(table: pd.DataFrame, protocols: list[Protocol]) -> pd.DataFrame:
+def summarize(table: pd.DataFrame, protocols: list[Protocol]) -> pd.DataFrame:
     """Per protocol, variant, network and label count: n, and mean and standard deviation (n − 1) of each score.
 
-    A deviation of one seed, and a median where there were fewer than 20 evaluations, are missing (NaN).
+    The deviation of one seed, and the median of fewer than 20 evaluations, are missing (NaN).
     """
     keys = ["protocol", "variant", "method", "network", "deployed", "label"]
+    averaged = [score for score in SCORES if score != "error_best_on_test"]
+    columns = {score: (score, "mean") for score in averaged} | {f"{score}_std": (score, "std") for score in averaged}
+    ordered = {name: columns[name] for score in averaged for name in (score, f"{score}_std")}
     counted = table[table["counted"]]
-    found = counted.groupby(keys, sort=False, as_index=False).agg(
-        n=("error_last", "count"),
-        error_last=("error_last", "mean"),
-        error_last_std=("error_last", "std"),
-        error_median_last_20=("error_median_last_20", "mean"),
-        error_median_last_20_std=("error_median_last_20", "std"),
-        ece=("ece", "mean"),
-        ece_std=("ece", "std"),
-    )
+    summary = counted.groupby(keys, sort=False, as_index=False).agg(n=("error_last", "count"), **ordered)
     ranks = {
         (p.letter, name): (number, place) for number, p in enumerate(protocols) for place, name in enumerate(p.variants)
     }
-    rank = [(*ranks[row.protocol, row.variant], label_order(row.label), row.deployed) for row in found.itertuples()]
-    return found.iloc[sorted(range(len(found)), key=rank.__getitem__)].reset_index(drop=True)
+    rank = [(*ranks[row.protocol, row.variant], label_order(row.label), row.deployed) for row in summary.itertuples()]
+    return summary.iloc[sorted(range(len(summary)), key=rank.__getitem__)].reset_index(drop=True)
 
 
-def label_order(label: int | str) -> float:
-    """Where a label count stands on a scale; `all` is last."""
-    return float("inf") if label == "all" else float(label)
+def ranking(summary: pd.DataFrame, label: int | str) -> pd.DataFrame:
+    """The deployed networks at one label count, the smallest mean error first. summary: of one protocol."""
+    deployed = summary[summary["deployed"] & (summary["label"] == label)]
+    return deployed.sort_values("error_last", kind="stable")
 
 
-def labels_of(found: pd.DataFrame) -> list[int | str]:
-    return sorted(set(found["label"]), key=label_order)
+def compare_pairs(table: pd.DataFrame, summary: pd.DataFrame, letter: str) -> list[Pair]:
+    """Paired differences per label count of one protocol: each variant against the baseline, and winner against runner-up.
 
-
-def ranking(found: pd.DataFrame, label: int | str) -> pd.DataFrame:
-    """The deployed networks at one label count, the smallest mean error first. found: one protocol's summary."""
-    here = found[found["deployed"] & (found["label"] == label)]
-    return here.sort_values("error_last", kind="stable")
-
-
-def pairs(table: pd.DataFrame, found: pd.DataFrame, letter: str) -> list[Pair]:
-    """Each variant against the baseline (the better one at that label count where there are several), and winner against
-    runner-up, per label count of one protocol."""
+    Of several variants of the baseline, the best at that label count is used.
+    """
     counted = table[table["counted"] & table["deployed"] & (table["protocol"] == letter)]
-    here, made = found[found["protocol"] == letter], []
-    for label in labels_of(here):
-        ranked = ranking(here, label)
+    summary, pairs = summary[summary["protocol"] == letter], []
+    for label in labels_of(summary):
+        ranked = ranking(summary, label)
         baseline = ranked.loc[ranked["method"] == BASELINE, "variant"].head(1).tolist()
         others = ranked.loc[ranked["method"] != BASELINE, "variant"]
         wanted = [(name, base, "baseline") for base in baseline for name in others]
@@ -157,25 +127,24 @@ def pairs(table: pd.DataFrame, found: pd.DataFrame, letter: str) -> list[Pair]:
         if second and (first, second, "baseline") not in wanted:
             wanted.append((first, second, "runner-up"))
         runs = counted[counted["label"] == label]
-        made += [
-            Pair(letter, label, name, other, about, *paired(errors(runs, name), errors(runs, other)))
+        pairs += [
+            Pair(letter, label, name, other, about, *paired_interval(errors_of(runs, name), errors_of(runs, other)))
             for name, other, about in wanted
         ]
-    return made
+    return pairs
 
 
-def errors(runs: pd.DataFrame, variant: str) -> dict[tuple, float]:
-    """Last error by seed, split seed and digest of the labeled images; runs without a digest can't be paired."""
-    its = runs[(runs["variant"] == variant) & runs["split_digest"].notna()]
-    return dict(
-        zip(zip(its["seed"], its["split_seed"], its["split_digest"], strict=True), its["error_last"], strict=True)
-    )
+def errors_of(runs: pd.DataFrame, variant: str) -> dict[tuple, float]:
+    """Last error by seed, split seed and digest of the labeled images. Runs without a digest cannot be paired."""
+    runs = runs[(runs["variant"] == variant) & runs["split_digest"].notna()]
+    identity = zip(runs["seed"], runs["split_seed"], runs["split_digest"], strict=True)
+    return dict(zip(identity, runs["error_last"], strict=True))
 
 
-def paired(
+def paired_interval(
     first: dict[tuple, float], second: dict[tuple, float]
 ) -> tuple[int, float | None, float | None, float | None]:
-    """Number of shared keys, mean of second − first over them, and its 95 % interval by Student's t."""
+    """Number of shared keys, mean of second − first over them, and its 95 % interval by Student's paired t-test."""
     from scipy import stats
 
     shared = sorted(first.keys() & second.keys())
@@ -185,29 +154,35 @@ def paired(
     mean = float(differences.mean())
     if len(shared) == 1:
         return 1, mean, None, None
-    half = float(stats.t.ppf(0.975, len(shared) - 1) * differences.std(ddof=1) / np.sqrt(len(shared)))
-    return len(shared), mean, mean - half, mean + half
+    if np.allclose(differences, mean, rtol=0, atol=1e-12):
+        return len(shared), mean, mean, mean  # equal differences, for which scipy's interval is NaN
+    test = stats.ttest_rel([second[name] for name in shared], [first[name] for name in shared])
+    interval = test.confidence_interval(0.95)
+    return len(shared), mean, float(interval.low), float(interval.high)
 
 
-def efficiency(found: pd.DataFrame, letter: str) -> list[dict]:
-    """How many labels the baseline needs for each variant's error: `low` and `high` are equal where that lies between its
-    label counts, else one of them is None. Empty under two label counts of the baseline; `all` is left out."""
-    here = found[(found["protocol"] == letter) & found["deployed"] & (found["label"] != "all")]
-    best = here[here["method"] == BASELINE].groupby("label")["error_last"].min()
+def label_efficiency(summary: pd.DataFrame, letter: str) -> list[dict]:
+    """How many labels the baseline needs for each variant's error at each label count of one protocol.
+
+    `low` and `high` are equal where that number lies between label counts of the baseline; otherwise one of them is None.
+    Empty where the baseline has fewer than two label counts. Runs with all labels are left out.
+    """
+    numbered = summary[(summary["protocol"] == letter) & summary["deployed"] & (summary["label"] != "all")]
+    best = numbered[numbered["method"] == BASELINE].groupby("label")["error_last"].min()
     curve = sorted((float(label), error) for label, error in best.items())
     if len(curve) < 2:
         return []
     rows = []
-    for row in here[here["method"] != BASELINE].itertuples():
+    for row in numbered[numbered["method"] != BASELINE].itertuples():
         low, high = labels_needed(curve, row.error_last)
         rows.append({"protocol": letter, "variant": row.variant, "label": row.label, "low": low, "high": high})
     return rows
 
 
 def labels_needed(curve: list[tuple[float, float]], error: float) -> tuple[float | None, float | None]:
-    """Bounds of the fewest labels with which the curve comes down to `error`, straight between points over log(labels).
+    """Bounds of the smallest number of labels at which `curve` reaches `error`; linear between points over log(labels).
 
-    Both are the same number within the curve; (None, first) before it, (last, None) beyond it.
+    Both bounds are equal within the curve; (None, first label count) before it, (last label count, None) beyond it.
     """
     if curve[0][1] < error:
         return None, curve[0][0]
@@ -221,9 +196,11 @@ def labels_needed(curve: list[tuple[float, float]], error: float) -> tuple[float
     return curve[-1][0], None
 
 
-def cost(table: pd.DataFrame, found: pd.DataFrame) -> pd.DataFrame:
-    """Per protocol, variant and label count: median images a second, mean and total training seconds, greatest peak memory,
-    in the order of the summary and beside its calibration error."""
+def training_cost(table: pd.DataFrame, summary: pd.DataFrame) -> pd.DataFrame:
+    """Per protocol, variant and label count: calibration error of the deployed network, speed, time and memory.
+
+    Median images per second, mean and total training seconds, and the largest peak memory, in the order of the summary.
+    """
     deployed = table[table["counted"] & table["deployed"]]
     spent = deployed.groupby(["protocol", "variant", "label"], as_index=False).agg(
         images_per_second=("images_per_second", "median"),
@@ -231,11 +208,5 @@ def cost(table: pd.DataFrame, found: pd.DataFrame) -> pd.DataFrame:
         training_seconds_in_all=("training_seconds", "sum"),
         peak_memory_bytes=("peak_memory_bytes", "max"),
     )
-    kept = found.loc[found["deployed"], ["protocol", "variant", "network", "label", "n", "ece", "ece_std"]]
+    kept = summary.loc[summary["deployed"], ["protocol", "variant", "network", "label", "n", "ece", "ece_std"]]
     return kept.merge(spent, on=["protocol", "variant", "label"], how="left")
-
-
-def label_text(label: int | str | None) -> str:
-    return (
-        "" if label is None else "all labels" if label == "all" else f"{show(label)} label{'' if label == 1 else 's'}"
-    )

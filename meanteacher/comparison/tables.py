@@ -1,17 +1,22 @@
-"""What a comparison shows, as tables of text that Markdown and the page both draw."""
+"""The tables of a comparison, as cells of text that the Markdown file and the page both draw."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 import pandas as pd
 
+from meanteacher.comparison.formats import format_duration
 from meanteacher.comparison.protocols import Protocol
-from meanteacher.comparison.statistics import Pair, label_order, label_text, labels_of
+from meanteacher.comparison.rows import label_order, label_text, labels_of
+from meanteacher.comparison.statistics import Pair
 from meanteacher.comparison.verdicts import interval, signed, spread
+
+BOLD = "bold: the smallest mean among the networks that the methods are judged by"
 
 
 @dataclass(frozen=True)
 class Cell:
-    """text: what is read; value: what the page sorts by, None (last) where there is nothing; links: text and address."""
+    """One cell. value: the page's sort key, None (sorted last) where there is no value; links: text and address."""
 
     text: str
     value: float | str | None = None
@@ -21,7 +26,7 @@ class Cell:
 
 @dataclass(frozen=True)
 class Table:
-    """One table under one heading; note: a sentence below it."""
+    """A table under a heading. note: a sentence shown below it."""
 
     heading: str
     columns: list[str]
@@ -29,67 +34,76 @@ class Table:
     note: str = ""
 
 
-def word(text) -> Cell:
+def word_cell(text) -> Cell:
     return Cell("–") if pd.isna(text) or text == "" else Cell(str(text), str(text))
 
 
-def number(value, pattern: str, scale: float = 1) -> Cell:
+def number_cell(value, pattern: str, scale: float = 1) -> Cell:
     return Cell("–") if value is None or pd.isna(value) else Cell(format(scale * value, pattern), float(value))
 
 
-def labels(label: int | str | None) -> Cell:
+def duration_cell(seconds) -> Cell:
+    return Cell("–") if seconds is None or pd.isna(seconds) else Cell(format_duration(seconds), float(seconds))
+
+
+def label_cell(label: int | str | None) -> Cell:
     """A label count; `all` sorts after every number."""
     return Cell("–") if label is None else Cell(str(label), min(label_order(label), 1e300))
 
 
-def titled(heading: str, protocol: Protocol, protocols: list[Protocol]) -> str:
-    return f"{heading}, {protocol.letter}" if len(protocols) > 1 else heading
+def heading_of(text: str, protocol: Protocol, protocols: list[Protocol]) -> str:
+    """A heading that names the protocol where there are several."""
+    return f"{text}, {protocol.letter}" if len(protocols) > 1 else text
 
 
-def error_table(heading: str, score: str, protocol: Protocol, found: pd.DataFrame) -> Table | None:
-    """Methods and networks by label count, the smallest mean of a deployed network bold; None where nothing was measured.
+def error_table(heading: str, score: str, protocol: Protocol, summary: pd.DataFrame) -> Table | None:
+    """Error by method, network and label count; None where nothing was measured.
 
-    found: one protocol's summary; score: `error_last` or `error_median_last_20`.
+    summary: of one protocol; score: `error_last` or `error_median_last_20`.
     """
-    measured = found[found[score].notna()]
+    measured = summary[summary[score].notna()]
     if measured.empty:
         return None
-    columns = labels_of(measured)
+    labels = labels_of(measured)
     smallest = measured[measured["deployed"]].groupby("label")[score].min()
     rows = []
-    for (variant, network), its in measured.groupby(["variant", "network"], sort=False):
-        by_label = {row["label"]: row for row in its.to_dict("records")}
-        cells = [word(variant), word(network)]
-        for label in columns:
-            row = by_label.get(label)
-            text = spread(row[score], row[f"{score}_std"], protocol.decimals) if row else "–"
-            bold = bool(row) and row["deployed"] and row[score] == smallest[label]
-            cells.append(Cell(text, row[score] if row else None, bold))
-        counts = [by_label[label]["n"] if label in by_label else 0 for label in columns]
+    for (variant, network), group in measured.groupby(["variant", "network"], sort=False):
+        by_label = {row["label"]: row for row in group.to_dict("records")}
+        cells = [error_cell(by_label.get(label), score, smallest, protocol.decimals) for label in labels]
+        counts = [by_label[label]["n"] if label in by_label else 0 for label in labels]
         text = str(max(counts)) if len({*counts} - {0}) == 1 else " / ".join(map(str, counts))
-        rows.append([*cells, Cell(text, max(counts))])
-    note = "Mean ± standard deviation (n − 1) over n seeds; bold: the smallest mean of the networks that methods are judged by."
-    return Table(heading, ["method", "network", *map(label_text, columns), "n"], rows, note)
+        rows.append([word_cell(variant), word_cell(network), *cells, Cell(text, max(counts))])
+    note = f"Mean ± standard deviation (n − 1) over n seeds; {BOLD}."
+    return Table(heading, ["method", "network", *map(label_text, labels), "n"], rows, note)
+
+
+def error_cell(row: dict | None, score: str, smallest: Mapping, decimals: int) -> Cell:
+    """Mean and deviation of one row of the summary. smallest: by label count, the smallest mean of a deployed network."""
+    if row is None:
+        return Cell("–")
+    bold = row["deployed"] and row[score] == smallest[row["label"]]
+    return Cell(spread(row[score], row[f"{score}_std"], decimals), row[score], bold)
 
 
 def pair_table(heading: str, pairs: list[Pair], decimals: int) -> Table:
     rows = []
     for pair in pairs:
-        known = pair.difference is not None
+        paired = pair.difference is not None
         rows.append(
             [
-                labels(pair.label),
-                word(pair.variant),
-                word(f"{pair.against} ({pair.about})"),
-                Cell(signed(100 * pair.difference, decimals), pair.difference) if known else Cell("–"),
+                label_cell(pair.label),
+                word_cell(pair.variant),
+                word_cell(f"{pair.against} ({pair.about})"),
+                Cell(signed(100 * pair.difference, decimals), pair.difference) if paired else Cell("–"),
                 Cell(interval(pair, decimals), pair.low) if pair.low is not None else Cell("–"),
                 Cell(str(pair.n), pair.n),
-                word(pair.judgement),
+                word_cell(pair.verdict),
             ]
         )
     note = (
-        "Points of error that the method has less than the other (positive: it is better), over runs that share seed and "
-        "labeled images; 95 % interval by Student's t, each for itself, not corrected for their number."
+        "Error of the other minus error of the method, in percentage points (positive: the method is better), over pairs of "
+        "runs that share seed and labeled images. The 95 % intervals are Student's t intervals, not corrected for multiple "
+        "comparisons."
     )
     return Table(heading, ["labels", "method", "against", "points", "95 % interval", "n", "verdict"], rows, note)
 
@@ -104,10 +118,10 @@ def efficiency_table(heading: str, rows: list[dict]) -> Table:
             needed, ratio = Cell(f"> {low:g}", low), Cell(f"> {low / label:.2g}×", low / label)
         else:
             needed, ratio = Cell(f"{low:.0f}", low), Cell(f"{low / label:.2g}×", low / label)
-        cells.append([word(row["variant"]), Cell(str(label), label), needed, ratio])
+        cells.append([word_cell(row["variant"]), Cell(str(label), label), needed, ratio])
     note = (
-        "Labels with which supervised has the same mean error, read off straight lines between its label counts on a "
-        "logarithmic scale; > and <: beyond the counts that were run."
+        "The number of labels at which supervised reaches the method's mean error, by linear interpolation over the logarithm "
+        "of the label count; > and < mark numbers outside of the label counts that were run."
     )
     return Table(heading, ["method", "labels", "labels supervised needs", "ratio"], cells, note)
 
@@ -115,90 +129,68 @@ def efficiency_table(heading: str, rows: list[dict]) -> Table:
 def cost_table(heading: str, costs: pd.DataFrame) -> Table:
     rows = [
         [
-            word(row.variant),
-            word(row.network),
-            labels(row.label),
+            word_cell(row.variant),
+            word_cell(row.network),
+            label_cell(row.label),
             Cell(spread(row.ece, row.ece_std, 1), None if pd.isna(row.ece) else row.ece),
-            number(row.images_per_second, ".0f"),
-            number(row.training_seconds, ".2g", 1 / 3600),
-            number(row.training_seconds_in_all, ".2g", 1 / 3600),
-            number(row.peak_memory_bytes, ".2f", 2**-30),
+            number_cell(row.images_per_second, ".0f"),
+            duration_cell(row.training_seconds),
+            duration_cell(row.training_seconds_in_all),
+            number_cell(row.peak_memory_bytes, ".2f", 2**-30),
             Cell(str(row.n), row.n),
         ]
         for row in costs.itertuples()
     ]
-    columns = [
-        "method",
-        "network",
-        "labels",
-        "ECE (%)",
-        "images/s",
-        "hours a run",
-        "hours in all",
-        "peak memory (GiB)",
-        "n",
-    ]
+    columns = ["method", "network", "labels", "ECE (%)", "images/s", "time per run", "time in all"]
     note = (
-        "ECE: calibration error of the deployed network, mean ± standard deviation. Images a second: median over runs, "
-        "evaluation left out; hours of training: mean and sum; memory: the greatest."
+        "ECE: expected calibration error of the deployed network, mean ± standard deviation. Images/s: median over runs, "
+        "without evaluation. Time: training time, mean and sum over runs. Peak memory: maximum over runs."
     )
-    return Table(heading, columns, rows, note)
+    return Table(heading, [*columns, "peak memory (GiB)", "n"], rows, note)
 
 
-def published_table(rows: pd.DataFrame) -> Table:
-    """A row per published series, a column per label count; percent, as printed there."""
-    columns = labels_of(rows)
+def published_table(published: pd.DataFrame) -> Table:
+    """A row per published series, a column per label count; percent, as printed in the source."""
+    labels = labels_of(published)
     about = ["dataset", "method", "network", "selection", "source", "protocol"]
-    cells = []
-    for (dataset, method, network, selection, source, protocol), its in rows.groupby(about, sort=False):
-        numbers = []
-        for label in columns:
-            here = its[its["label"] == label]
-            deviations = "".join(f" ± {value:.2f}" for value in here["std"].dropna())
-            numbers += [Cell(f"{error:.2f}{deviations}", error) for error in here["error"]] or [Cell("–")]
-        cells.append(
-            [word(f"{method} (published)"), word(dataset), word(network), *numbers, word(selection), word(source)]
-        )
-        cells[-1].append(word(protocol))
-    headers = ["method", "dataset", "network", *map(label_text, columns), "which evaluation", "source", "protocol"]
-    note = "Made by others under protocols of their own: for orientation, not part of any verdict."
-    return Table("Published errors (%)", headers, cells, note)
+    rows = []
+    for (dataset, method, network, selection, source, protocol), series in published.groupby(about, sort=False):
+        cells = [word_cell(f"{method} (published)"), word_cell(dataset), word_cell(network)]
+        for label in labels:
+            at_label = series[series["label"] == label]
+            deviations = "".join(f" ± {value:.2f}" for value in at_label["std"].dropna())
+            cells += [Cell(f"{error:.2f}{deviations}", error) for error in at_label["error"]] or [Cell("–")]
+        rows.append([*cells, word_cell(selection), word_cell(source), word_cell(protocol)])
+    columns = ["method", "dataset", "network", *map(label_text, labels), "evaluation", "source", "protocol"]
+    note = "Reported by others under their own protocols: for orientation, not part of any verdict."
+    return Table("Published errors (%)", columns, rows, note)
 
 
 def problem_table(problems: list[dict]) -> Table:
     columns = ["status", "method", "label", "seed", "reason", "folder"]
-    rows = [[word(problem[name]) for name in columns] for problem in problems]
+    rows = [[word_cell(problem[name]) for name in columns] for problem in problems]
     return Table("Problems", columns, rows, "These runs are in no mean, difference or verdict.")
 
 
-def run_table(table: pd.DataFrame, links: list[list[tuple[str, str]]]) -> Table:
-    """Every run and network. links: per run, text and address of what can be opened."""
+def runs_table(table: pd.DataFrame, links: list[list[tuple[str, str]]]) -> Table:
+    """Every run and network. links: per run, text and address of the files that can be opened."""
     rows = [
         [
-            word(row.status if row.counted or row.status != "finished" else "finished, not counted"),
-            word(row.protocol),
-            word(row.variant or row.method),
-            labels(row.label),
-            number(row.seed, ".0f"),
-            word(row.network),
-            number(row.error_last, ".2f", 100),
-            number(row.error_median_last_20, ".2f", 100),
-            number(row.ece, ".1f", 100),
-            number(row.images_per_second, ".0f"),
-            number(row.training_seconds, ".3g", 1 / 3600),
+            word_cell(row.status if row.counted or row.status != "finished" else "finished, not counted"),
+            word_cell(row.protocol),
+            word_cell(row.variant or row.method),
+            label_cell(row.label),
+            number_cell(row.seed, ".0f"),
+            word_cell(row.network),
+            number_cell(row.error_last, ".2f", 100),
+            number_cell(row.error_median_last_20, ".2f", 100),
+            number_cell(row.ece, ".1f", 100),
+            number_cell(row.images_per_second, ".0f"),
+            duration_cell(row.training_seconds),
             Cell("", row.folder, links=links[row.run]),
         ]
         for row in table.itertuples()
     ]
-    columns = [
-        "status",
-        "protocol",
-        "method",
-        "labels",
-        "seed",
-        "network",
-        "last (%)",
-        "median of last 20 (%)",
-        "ECE (%)",
-    ]
-    return Table("Runs", [*columns, "images/s", "hours", "files"], rows)
+    scores = ["last (%)", "median of last 20 (%)", "ECE (%)"]
+    columns = ["status", "protocol", "method", "labels", "seed", "network", *scores, "images/s", "time", "files"]
+    return Table("Runs", columns, rows)

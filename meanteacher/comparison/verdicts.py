@@ -1,20 +1,21 @@
-"""The sentences a comparison begins with: who has the smallest error, by how much, and whether seeds could explain it."""
+"""The sentences a comparison begins with: which method has the smallest error, by how much, and whether it may be noise."""
 
 import pandas as pd
 
 from meanteacher.comparison.protocols import Protocol
-from meanteacher.comparison.statistics import Pair, label_text, labels_of, ranking
+from meanteacher.comparison.rows import label_text, labels_of
+from meanteacher.comparison.statistics import Pair, Statistics, ranking
 
 
-def verdicts(protocols: list[Protocol], found: pd.DataFrame, pairs: list[Pair], problems: list[dict]) -> list[str]:
-    """A sentence or two per protocol and label count, and one about runs that are in no mean."""
+def write_verdicts(protocols: list[Protocol], numbers: Statistics, problems: list[dict]) -> list[str]:
+    """One or two sentences per protocol and label count, and one about runs that are in no number."""
     lines = []
     for protocol in protocols:
-        here = found[found["protocol"] == protocol.letter]
-        for label in labels_of(here):
-            its = [pair for pair in pairs if (pair.protocol, pair.label) == (protocol.letter, label)]
+        summary = numbers.summary_of(protocol)
+        for label in labels_of(summary):
+            pairs = [pair for pair in numbers.pairs_of(protocol) if pair.label == label]
             place = f"{protocol.letter}, {label_text(label)}" if len(protocols) > 1 else label_text(label)
-            lines.append(f"{place}: {verdict(ranking(here, label), its, protocol.decimals)}")
+            lines.append(f"{place}: {verdict(ranking(summary, label), pairs, protocol.decimals)}")
     if not lines:
         lines.append("No run can be compared yet.")
     if problems:
@@ -24,47 +25,47 @@ def verdicts(protocols: list[Protocol], found: pd.DataFrame, pairs: list[Pair], 
 
 
 def verdict(ranked: pd.DataFrame, pairs: list[Pair], decimals: int) -> str:
-    """One label count of one protocol. ranked: its deployed networks, the best first."""
-    shown = {
+    """The verdict at one label count of one protocol. ranked: the deployed networks, the best first."""
+    errors = {
         row.variant: f"{row.variant} {spread(row.error_last, row.error_last_std, decimals)} %"
         for row in ranked.itertuples()
     }
-    winner, *others = shown
+    winner, *others = errors
     if not others:
-        return f"{shown[winner]} (n = {ranked['n'].iloc[0]}); nothing else to compare it with."
+        return f"{errors[winner]} (n = {ranked['n'].iloc[0]}); there is no other method to compare it with."
     first, *second = [pair for pair in pairs if pair.variant == winner]
-    sentences = [f"{shown[winner]} {outcome(first, first.against, decimals)}"]
+    sentences = [f"{errors[winner]} {outcome(first, first.against, decimals)}"]
     sentences += [f"It {outcome(pair, f'the runner-up {pair.against}', decimals)}" for pair in second]
     return " ".join(sentences)
 
 
 def outcome(pair: Pair, other: str, decimals: int) -> str:
-    """The paired difference in words, from the variant's side. other: how the other one is called."""
+    """The paired difference in words, with the pair's variant as the subject. other: the other variant in words."""
     if pair.n == 0:
         return f"has a smaller mean error than {other}, but no two runs share seed and labeled images: not paired."
     size = f"{100 * abs(pair.difference):.{decimals}f} points"
-    if pair.judgement == "clear":
+    if pair.verdict == "clear":
         verb = f"beats {other} by {size}" if pair.difference > 0 else f"loses to {other} by {size}"
     else:
         verb = f"is {size} {'ahead of' if pair.difference >= 0 else 'behind'} {other}"
     if pair.low is None:
-        return f"{verb} ({pair.judgement})."
-    return f"{verb} (95 % interval {interval(pair, decimals)}, n = {pair.n}): {pair.judgement}."
+        return f"{verb} ({pair.verdict})."
+    return f"{verb} (95 % interval {interval(pair, decimals)}, n = {pair.n}): {pair.verdict}."
 
 
 def interval(pair: Pair, decimals: int) -> str:
-    """The 95 % interval in points of error."""
+    """The 95 % interval in percentage points of error."""
     return " to ".join(signed(100 * bound, decimals) for bound in (pair.low, pair.high))
 
 
 def signed(value: float, decimals: int) -> str:
-    """A number with a true minus sign, and none before a zero."""
+    """A number with a true minus sign, and no sign before a rounded zero."""
     text = f"{value:.{decimals}f}"
     return text.lstrip("-") if float(text) == 0 else text.replace("-", "−")
 
 
 def spread(mean: float, deviation: float, decimals: int) -> str:
-    """Fractions as percent: `12.5 ± 7.9`; `12.5` for one seed; `–` for nothing."""
+    """Fractions as percent: `12.5 ± 7.9`; `12.5` for one seed; `–` where nothing was measured."""
     if pd.isna(mean):
         return "–"
     return f"{100 * mean:.{decimals}f}" + ("" if pd.isna(deviation) else f" ± {100 * deviation:.{decimals}f}")

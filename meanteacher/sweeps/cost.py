@@ -77,7 +77,7 @@ def probe(job: Job) -> float:
 
 def estimate(sweep: Sweep) -> dict[Path, float]:
     """Seconds for each job of the sweep that is to do; says the sum, and what is smaller where that is long."""
-    from meanteacher.runs.result import cpu_name
+    from meanteacher.runs.report import cpu_name
 
     seconds = seconds_by_kind(sweep)
     usual = statistics.mean(seconds.values()) if seconds else 0.0

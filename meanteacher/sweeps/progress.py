@@ -7,6 +7,7 @@ import time
 from contextlib import ExitStack
 from pathlib import Path
 
+from meanteacher.comparison.identity import deployed_networks
 from meanteacher.config.console import only_errors
 from meanteacher.runs.result import Result
 from meanteacher.sweeps.sweep import Job, Sweep
@@ -114,13 +115,12 @@ def trained(job: Job) -> float:
 
 
 def best(results: list[Result]) -> str:
-    """The smallest last error of a network that would be deployed, and whose it is."""
-    found = min(results, key=judged)
-    where = " on validation images" if found.validation else ""
-    whose = f"{found.method}, {found.label} labels, seed {found.seed}"
-    return f"best {100 * judged(found):.1f} %{where} ({whose})"
+    """The smallest last error of a deployed network among finished runs, and the run that it belongs to.
 
-
-def judged(result: Result) -> float:
-    """On validation images where the run held some out: the test part is not for choosing."""
-    return list((result.validation or result.models).values())[-1].error_last
+    The error on validation images is used if a run has some: the test part is not for choosing between runs.
+    """
+    deployed = zip(results, deployed_networks(results), strict=True)
+    scores = [(result, (result.validation or result.models)[network].error_last) for result, network in deployed]
+    run, error = min(scores, key=lambda pair: pair[1])
+    part = " on validation images" if run.validation else ""
+    return f"best {100 * error:.1f} %{part} ({run.method}, {run.label} labels, seed {run.seed})"

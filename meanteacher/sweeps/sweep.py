@@ -88,7 +88,7 @@ class Sweep:
         from meanteacher.comparison.command import compare
 
         comparison = compare([self.folder], self.folder)
-        say(comparison)
+        log_comparison(comparison)
         node = next((job.settings.logger["wandb"] for job in self.jobs if "wandb" in job.settings.logger), None)
         if node:
             self.log_to_wandb(node, comparison)
@@ -117,7 +117,7 @@ class Sweep:
         logger.finish("failed" if self.unfinished() else "finished", {"verdicts": comparison.verdicts})
 
 
-def say(comparison) -> None:
-    """The verdicts, the table of errors, and where the rest is."""
+def log_comparison(comparison) -> None:
+    """Log the verdicts, the tables of errors, and where the files are."""
     files = f"comparison: {comparison.files['comparison.html']} (and .md, .csv, .json, .png, .svg)"
-    log.info("\n%s\n\n%s\n\n%s", "\n".join(comparison.verdicts), comparison.errors.strip(), files)
+    log.info("\n%s\n\n%s", comparison.text, files)

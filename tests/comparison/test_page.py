@@ -5,7 +5,7 @@ import shutil
 import subprocess
 
 import pytest
-from test_compare import put, result
+from comparison_runs import failed, markdown, put, result
 
 from meanteacher.comparison.command import compare
 
@@ -51,3 +51,14 @@ def test_a_click_sorts_by_number_with_missing_last(tmp_path):
     other, head = order(page, tmp_path / "d", "3, 0, 2")
     assert other == ["m2", "m4", "m1", "m3"] and head.count("aria-sort") == 1
     assert not re.search(r"""(?:src|href)=["']?(?:https?:)?//""", page.read_text()), "the page needs no network"
+
+
+def test_names_and_reasons_are_escaped(tmp_path):
+    runs = put(tmp_path / "runs", result("<b>x</b>|$a$", 20, 0, 0.1), failed("a", 1, "<script>alert(1)</script>"))
+    compare([runs], tmp_path / "out", '<i>"title"</i>')
+    page = (tmp_path / "out/comparison.html").read_text()
+    assert "<b>" not in page and "&lt;b&gt;x&lt;/b&gt;|$a$" in page
+    assert "<script>alert" not in page and "<i>" not in page and "&lt;i&gt;" in page
+    assert "<b>" not in markdown(tmp_path / "out").split("```")[0] and "&lt;b>x&lt;/b>\\|$a$" in markdown(
+        tmp_path / "out"
+    )

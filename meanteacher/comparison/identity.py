@@ -1,0 +1,61 @@
+"""What two runs must share to be compared (their protocol), and what makes them runs of the same variant of a method.
+
+Where a class lives does not count: of a `_target_` only the last component is compared.
+"""
+
+from collections.abc import Sequence
+
+from meanteacher.comparison.settings import key
+from meanteacher.config.digest import flatten
+from meanteacher.runs.result import Result, deployed_network
+
+IMAGE_LOCATION = {"dataset.data_dir", "dataset.root", "dataset.storage"}
+"""Where the images are stored, which does not matter; the content of a folder is in `data.fingerprint`."""
+RUN_KEYS = ("steps", "eval_every", "validation")
+BATCHES = ("labeled_batch", "unlabeled_batch")
+
+
+def protocol_fields(result: Result) -> dict:
+    """All that must be equal between runs that are compared, by dotted key."""
+    settings = result.settings or {}
+    fields = {f"data.{name}": value for name, value in (result.data or {}).items() if name != "name"}
+    fields |= settings_of(settings, ("dataset", "model", "augment", "schedule"))
+    fields = {name: value for name, value in fields.items() if name not in IMAGE_LOCATION}
+    fields |= {name: settings.get(name) for name in RUN_KEYS}
+    if fields.get("schedule.steps") == fields["steps"]:
+        fields.pop("schedule.steps", None)
+    trainer = settings.get("trainer", {})
+    fields |= {f"trainer.{name}": trainer.get(name) for name in BATCHES}
+    return {"dataset.name": "unknown"} | fields | {"precision": result.precision or trainer.get("precision")}
+
+
+def planned_fields(fields: dict) -> dict:
+    """The protocol fields that are known before a run has loaded its data and chosen its precision."""
+    return {name: value for name, value in fields.items() if not name.startswith("data.") and name != "precision"}
+
+
+def variant_fields(result: Result) -> dict:
+    """All that a method may choose for itself: its own settings, the optimizer's, and those of the averaged weights."""
+    settings = result.settings or {}
+    average = {f"trainer.{k}": v for k, v in settings.get("trainer", {}).items() if k.startswith("average_")}
+    return settings_of(settings, ("method", "optimizer")) | average
+
+
+def settings_of(settings: dict, groups: tuple[str, ...]) -> dict:
+    """The settings of some config groups by dotted key, independent of where classes live and how they are built."""
+    flattened = flatten({name: settings.get(name, {}) for name in groups}, ".")
+    return {
+        name: value.rpartition(".")[2] if name.endswith("._target_") else value
+        for name, value in flattened.items()
+        if not name.endswith("._partial_")
+    }
+
+
+def deployed_networks(results: Sequence[Result]) -> list[str]:
+    """For each measured result, the network by which it is judged among these results. See `deployed_network`."""
+    variants: dict[str, list[Result]] = {}
+    names = [key([key(protocol_fields(r)), r.method, key(variant_fields(r))]) for r in results]
+    for name, result in zip(names, results, strict=True):
+        variants.setdefault(name, []).append(result)
+    deployed = {name: deployed_network(members) for name, members in variants.items()}
+    return [deployed[name] for name in names]

@@ -1,0 +1,170 @@
+"""The three kinds of panel in a comparison's picture: error over labels, over seeds, and over a setting."""
+
+from itertools import cycle
+from typing import TYPE_CHECKING
+
+import pandas as pd
+
+from meanteacher.comparison.protocols import Protocol, Variant
+from meanteacher.comparison.published import choose_series
+from meanteacher.comparison.rows import labels_of
+from meanteacher.comparison.settings import show
+from meanteacher.config import colors
+from meanteacher.runs.result import BASELINE
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+MARKERS = "osD^vP"
+
+
+def draw_labels(axes: "Axes", protocol: Protocol, summary: pd.DataFrame, score: str, published: pd.DataFrame) -> None:
+    """Error over the number of labels (logarithmic): mean with a band of one standard deviation, other networks dotted."""
+    labels = labels_of(summary)
+    positions = label_positions(labels, protocol)
+    styles = styles_of(protocol)
+    for (variant, network, deployed), rows in summary.groupby(["variant", "network", "deployed"], sort=False):
+        color, marker = styles[variant]
+        x = [positions[label] for label in rows["label"]]
+        if deployed:
+            draw_line(axes, x, rows, score, color, marker, f"{variant} ({network})")
+        else:
+            axes.plot(x, 100 * rows[score], ":", color=color, linewidth=1.2)
+    for method, series in choose_series(published, protocol, labels).items():
+        color, _ = styles[first_variant(protocol, method)]
+        x, label = [positions[label] for label in series["label"]], escape(published_label(method, series))
+        axes.plot(x, series["error"], "--", color=color, marker="x", markersize=5, linewidth=1, alpha=0.8, label=label)
+    axes.set_xscale("log")
+    axes.set_xticks(list(positions.values()), [show(label) for label in positions])
+    axes.minorticks_off()
+    axes.set(xlabel="labeled images")
+    axes.set_ylim(bottom=0)
+
+
+def draw_line(
+    axes: "Axes", x: list[float], rows: pd.DataFrame, score: str, color: str, marker: str, label: str
+) -> None:
+    """A solid line of means, with a band of ± one standard deviation where there is one."""
+    mean, deviation = 100 * rows[score], 100 * rows[f"{score}_std"].fillna(0)
+    axes.plot(x, mean, color=color, marker=marker, markersize=5, linewidth=1.8, label=escape(label))
+    axes.fill_between(x, mean - deviation, mean + deviation, color=color, alpha=0.15, linewidth=0)
+
+
+def draw_seeds(
+    axes: "Axes", protocol: Protocol, runs: pd.DataFrame, summary: pd.DataFrame, score: str, published: pd.DataFrame
+) -> None:
+    """One label count: a row per variant with a dot per seed, and mean ± standard deviation of each network."""
+    variants = [name for name in protocol.variants if name in set(summary["variant"])]
+    styles, reference = styles_of(protocol), choose_series(published, protocol, labels_of(summary))
+    for position, name in enumerate(variants):
+        for row in summary[summary["variant"] == name].to_dict("records"):
+            errors = 100 * runs.loc[(runs["variant"] == name) & (runs["network"] == row["network"]), score]
+            draw_network(axes, position + (0 if row["deployed"] else 0.25), errors, row, score, *styles[name])
+        method = protocol.variants[name].method
+        if method in reference and name == first_variant(protocol, method):
+            error, label = reference[method]["error"].iloc[0], escape(published_label(method, reference[method]))
+            axes.plot([error] * 2, [position - 0.4, position + 0.4], "--", color=styles[name][0], label=label)
+    axes.set_yticks(range(len(variants)), [escape(name) for name in variants])
+    axes.set_ylim(len(variants) - 0.4, -0.6)
+    axes.set(xlabel="error (%); filled: the network judged by, open: the other")
+    axes.set_xlim(0, axes.get_xlim()[1] * 1.04)
+
+
+def draw_network(axes: "Axes", y: float, errors: pd.Series, row: dict, score: str, color: str, marker: str) -> None:
+    """A network's errors in percent as dots at height y, with mean ± deviation; filled where it is the deployed one.
+
+    row: the network's row of the summary.
+    """
+    face = color if row["deployed"] else "none"
+    axes.plot(errors, [y] * len(errors), "o", color=color, markersize=4, alpha=0.5, markerfacecolor=face)
+    deviation = 0 if pd.isna(row[f"{score}_std"]) else 100 * row[f"{score}_std"]
+    axes.errorbar(
+        100 * row[score],
+        y,
+        xerr=deviation or None,
+        fmt=marker,
+        color=color,
+        markerfacecolor=face,
+        markersize=8 if row["deployed"] else 6,
+        capsize=3,
+        linewidth=1.5 if row["deployed"] else 0.8,
+    )
+
+
+def draw_setting(axes: "Axes", protocol: Protocol, summary: pd.DataFrame, score: str, setting: str) -> None:
+    """One label count: error of the deployed network over a setting, with a line per value of the other settings.
+
+    Methods without that setting are drawn as a horizontal line.
+    """
+    deployed = summary[summary["deployed"]].set_index("variant")
+    lines: dict[str, list[Variant]] = {}
+    for variant in protocol.variants.values():
+        if variant.name in deployed.index:
+            others = [f"{name}={show(value)}" for name, value in variant.values.items() if name != setting]
+            lines.setdefault(" ".join([variant.method, *others]), []).append(variant)
+    palette, markers = cycle(colors.METHODS), cycle(MARKERS)
+    for name, members in lines.items():
+        rows = deployed.loc[[variant.name for variant in members]]
+        if setting in members[0].values:
+            x = [variant.values[setting] for variant in members]
+            draw_line(axes, x, rows, score, next(palette), next(markers), name)
+        else:
+            color = colors.BASELINE if members[0].method == BASELINE else next(palette)
+            axes.axhline(100 * rows[score].iloc[0], color=color, linewidth=1.5, linestyle="-.", label=escape(name))
+    values = {v.values[setting] for members in lines.values() for v in members if setting in v.values}
+    scale_setting(axes, sorted(values))
+    axes.set(xlabel=escape(setting))
+    axes.set_ylim(bottom=0)
+
+
+def scale_setting(axes: "Axes", values: list[float]) -> None:
+    """A logarithmic axis where all values are positive, one with a linear part around 0 where the smallest value is 0."""
+    positive = [value for value in values if value > 0]
+    if values[0] > 0:
+        axes.set_xscale("log")
+    elif positive and values[0] == 0:
+        axes.set_xscale("symlog", linthresh=positive[0], linscale=0.5)
+    axes.set_xticks(values, [f"{value:g}" for value in values])
+    axes.minorticks_off()
+
+
+def varied_setting(protocol: Protocol) -> str | None:
+    """The numeric setting with the most values within a method, at least three; None where there is none."""
+    values: dict[tuple[str, str], set] = {}
+    for variant in protocol.variants.values():
+        for name, value in variant.values.items():
+            if isinstance(value, int | float) and not isinstance(value, bool):
+                values.setdefault((variant.method, name), set()).add(value)
+    most = max(values, key=lambda pair: len(values[pair]), default=None)
+    return most[1] if most and len(values[most]) >= 3 else None
+
+
+def label_positions(labels: list[int | str], protocol: Protocol) -> dict[int | str, float]:
+    """The position of each label count on the axis; `all` is at the number of training images, right of the others."""
+    positions = {label: float(label) for label in labels if label != "all"}
+    largest = max(positions.values(), default=1.0)
+    everything = max(float(protocol.fields.get("data.train", 0)), 2 * largest)
+    return positions | ({"all": everything} if "all" in labels else {})
+
+
+def styles_of(protocol: Protocol) -> dict[str, tuple[str, str]]:
+    """Color and marker of each variant. The first variant of the baseline is black."""
+    variants = list(protocol.variants.values())
+    styles = zip(cycle(colors.METHODS), (marker for marker in cycle(MARKERS) for _ in colors.METHODS))
+    first = next((variant.name for variant in variants if variant.method == BASELINE), None)
+    return {v.name: (colors.BASELINE, "o") if v.name == first else next(styles) for v in variants}
+
+
+def first_variant(protocol: Protocol, method: str) -> str:
+    return next(name for name, variant in protocol.variants.items() if variant.method == method)
+
+
+def published_label(method: str, series: pd.DataFrame) -> str:
+    row = series.iloc[0]
+    evaluation = "evaluation unstated" if row["selection"] == "unstated" else row["selection"]
+    return f"{method}, published: {row['source'].partition(' (')[0]},\n{row['network']}, {evaluation}"
+
+
+def escape(text: str) -> str:
+    """Text in which matplotlib finds no formula."""
+    return text.replace("$", r"\$")

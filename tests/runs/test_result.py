@@ -1,0 +1,126 @@
+"""The result type: one class for writing and reading result.json, and for files of version 1."""
+
+import json
+import subprocess
+import sys
+
+import pytest
+from conftest import ROOT
+
+from meanteacher.comparison.identity import deployed_networks, protocol_fields, variant_fields
+from meanteacher.comparison.settings import key
+from meanteacher.config.errors import UserError
+from meanteacher.runs.result import Result, Scores, deployed_network
+
+COMMITTED = sorted(path for path in (ROOT / "results").rglob("*.json") if '"split_seed"' in path.read_text())
+COMMITTED = [path for path in COMMITTED if path.name != "comparison.json"]
+FIXMATCH = ROOT / "results/digits_methods/fixmatch_ema/seed-0.json"
+
+
+def finished(method: str, seed: int = 0, **errors: float) -> Result:
+    """A finished run with these errors of its networks."""
+    known = {"digest": "0123456789", "command": "c", "source": "aaaa", "label": 20, "split_seed": seed}
+    models = {network: {"error_last": error} for network, error in errors.items()}
+    return Result(status="finished", choices={"method": method}, seed=seed, models=models, **known)
+
+
+@pytest.mark.parametrize("path", COMMITTED, ids=lambda path: str(path.relative_to(ROOT / "results")))
+def test_every_committed_result_reads_and_is_kept_by_writing(path, tmp_path):
+    result = Result.read(path)
+    assert result.status == "finished" and result.models and result.schema_version == 2
+    result.write(tmp_path / "result.json")
+    assert Result.read(tmp_path / "result.json") == result
+    content, written = json.loads(path.read_text()), json.loads((tmp_path / "result.json").read_text())
+    assert written.pop("choices") == content.pop("names") and written.pop("schema_version") == 2
+    content.pop("settings", None), written.pop("settings", None)
+    assert written == content, "every other field is written as it was read"
+
+
+def test_there_are_committed_results_of_both_kinds():
+    assert len(COMMITTED) > 150 and sum(Result.read(path).settings is None for path in COMMITTED) == 4
+
+
+def as_version_2(content: dict) -> dict:
+    """The file that this version writes for the run of a version 1 file of FixMatch with a teacher."""
+    settings = json.loads(json.dumps(content["settings"]).replace("meanteacher.", "meanteacher.moved."))
+    method, optimizer = settings["method"], settings["optimizer"]
+    method["judge"] = method.pop("teacher")
+    teacher = {name: method.pop(old) for name, old in zip(("decay", "warmup", "bn", "mode"), TEACHER, strict=True)}
+    method["teacher"] = {"_target_": "meanteacher.methods.common.teacher.Teacher"} | teacher
+    optimizer |= {"_target_": "torch.optim.SGD", "_partial_": True}
+    content = {name: value for name, value in content.items() if name != "names"}
+    return content | {"schema_version": 2, "choices": {"method": "fixmatch"}, "settings": settings}
+
+
+TEACHER = ("ema_decay", "ema_warmup", "teacher_bn", "teacher_mode")
+
+
+def test_version_1_result_has_the_protocol_and_variant_of_an_equal_version_2_result():
+    content = json.loads(FIXMATCH.read_text())
+    old, new = Result.parse(content), Result.parse(as_version_2(content))
+    assert key(protocol_fields(old)) == key(protocol_fields(new))
+    assert key(variant_fields(old)) == key(variant_fields(new))
+    assert variant_fields(old)["method.judge"] == "ema" and variant_fields(old)["method.teacher.decay"] == 0.9
+    other = as_version_2(content)
+    other["settings"]["method"]["teacher"]["decay"] = 0.99
+    assert key(variant_fields(Result.parse(other))) != key(variant_fields(old))
+
+
+def test_betas_of_version_1_are_migrated():
+    content = json.loads(FIXMATCH.read_text())
+    content["settings"]["optimizer"] = {"_target_": "meanteacher.optim.adam", "lr": 0.1, "beta1": 0.9, "beta2": 0.99}
+    migrated = Result.parse(content).settings["optimizer"]
+    assert migrated == {"_target_": "torch.optim.Adam", "lr": 0.1, "betas": [0.9, 0.99]}
+
+
+def test_only_methods_with_a_teacher_get_a_teacher_node():
+    content = json.loads(FIXMATCH.read_text())
+    content["settings"]["method"] = {"_target_": "meanteacher.methods.supervised.Supervised"}
+    assert Result.parse(content).settings["method"] == content["settings"]["method"]
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (None, "not readable as JSON"),
+        ("{", "not readable as JSON"),
+        ("[]", "not the result of a run"),
+        ("{}", "not the result of a run"),
+        ('{"schema_version": 2, "status": "done"}', r"not the result of a run \(status: Input should be"),
+        ('{"schema_version": 3}', "schema version 3 is unknown to this version of meanteacher"),
+    ],
+)
+def test_unusable_file_is_reported_in_one_line(tmp_path, content, message):
+    path = tmp_path / "result.json"
+    if content is not None:
+        path.write_text(content)
+    with pytest.raises(UserError, match=message) as error:
+        Result.read(path)
+    assert str(error.value).startswith(f"{path}: ") and "\n" not in str(error.value)
+
+
+def test_replace_validates_and_keeps_the_other_fields():
+    running = finished("mean_teacher", student=0.5).replace(status="running", models=None)
+    assert (running.status, running.seed) == ("running", 0)
+    done = running.replace(status="finished", models={"teacher": {"error_last": 0.1}})
+    assert done.models == {"teacher": Scores(error_last=0.1)}
+    with pytest.raises(ValueError, match="status"):
+        running.replace(status="done")
+    with pytest.raises(ValueError, match="wall_second"):
+        running.replace(wall_second=1.0)
+
+
+def test_method_is_judged_by_its_last_network():
+    assert finished("mean_teacher", student=0.1, teacher=0.2).deployed == "teacher"
+
+
+def test_baseline_is_judged_by_its_better_network_over_all_seeds():
+    runs = [finished("supervised", 0, student=0.1, average=0.2), finished("supervised", 1, student=0.5, average=0.2)]
+    assert [run.deployed for run in runs] == ["student", "average"]
+    assert deployed_network(runs) == "average"
+    assert deployed_networks([*runs, finished("vat", student=0.1, average=0.2)]) == ["average"] * 3
+
+
+def test_result_does_not_import_torch():
+    code = "import sys; import meanteacher.runs.result; sys.exit('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], cwd=ROOT).returncode == 0
