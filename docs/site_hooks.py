@@ -14,6 +14,9 @@ from mkdocs.structure.pages import Page
 
 ROOT = Path(__file__).parents[1]
 FORMULA = re.compile(r'<(span|div) class="arithmatex">\\[(\[](.*?)\\[)\]]</\1>', re.DOTALL)
+PRIME = re.compile(r"<msup>(<mi>[^<]*</mi>)<mi>&#x02032;</mi></msup>")
+INDEXED_PRIME = re.compile(r"<msubsup>(<mi>[^<]*</mi>)(<mi>[^<]*</mi>)<mi>&#x02032;</mi></msubsup>")
+FUNCTION = re.compile(r"(<mi>(?:log|exp|max|min)</mi>)")
 SHOWN = {".md", ".png", ".svg", ".csv", ".json", ".html"}
 
 
@@ -35,4 +38,12 @@ def on_page_markdown(markdown: str, page: Page, config: MkDocsConfig, files: Fil
 
 def on_page_content(content: str, page: Page, config: MkDocsConfig, files: Files) -> str:
     """Replace each formula in LaTeX by MathML."""
-    return FORMULA.sub(lambda formula: convert(html.unescape(formula[2])), content)
+    return FORMULA.sub(lambda formula: to_mathml(html.unescape(formula[2])), content)
+
+
+def to_mathml(latex: str) -> str:
+    """MathML that also browsers without a mathematical font display well: primes, bold digits and spaces are characters."""
+    mathml = convert(latex.replace(r"\mathbf{1}", "\N{MATHEMATICAL BOLD DIGIT ONE}"))
+    mathml = PRIME.sub(r"<mrow>\1<mi>&#x02032;</mi></mrow>", mathml)
+    mathml = INDEXED_PRIME.sub(r"<msub><mrow>\1<mi>&#x02032;</mi></mrow>\2</msub>", mathml)
+    return FUNCTION.sub(r'<mspace width=".17em"/>\1<mspace width=".17em"/>', mathml)
