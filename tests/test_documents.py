@@ -113,3 +113,12 @@ def test_links_of_documents_outside_of_the_site_lead_to_files(document):
     for target in re.findall(r"\]\(([^)#:]+)(?:#[^)]*)?\)", text):
         if "actions/workflows" not in target:  # resolved by the host of the repository
             assert ((ROOT / document).parent / target).exists(), target
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "docs").glob("*.md")), ids=lambda path: path.name)
+def test_every_list_follows_an_empty_line(path):
+    """Without one, MkDocs shows the list as running text."""
+    text = re.sub(r"^```.*?^```", "", path.read_text(), flags=re.MULTILINE | re.DOTALL)
+    for paragraph in re.split(r"\n\s*\n", text):
+        lines = paragraph.strip("\n").split("\n")
+        assert re.match(r"\s*([-*]|\d+\.) ", lines[0]) or not [x for x in lines if re.match(r"([-*]|\d+\.) ", x)]
