@@ -6,7 +6,8 @@ import xml.etree.ElementTree as ElementTree
 
 import pandas as pd
 import pytest
-from conftest import ROOT
+import yaml
+from conftest import ROOT, TINY, settings
 
 DIGITS = ROOT / "results" / "digits_methods" / "comparison.csv"
 MEASURED = sorted(pd.read_csv(DIGITS)["method"].unique())
@@ -122,3 +123,15 @@ def test_every_list_follows_an_empty_line(path):
     for paragraph in re.split(r"\n\s*\n", text):
         lines = paragraph.strip("\n").split("\n")
         assert re.match(r"\s*([-*]|\d+\.) ", lines[0]) or not [x for x in lines if re.match(r"([-*]|\d+\.) ", x)]
+
+
+def test_notebook_example_trains_and_gives_a_teacher(tmp_path, monkeypatch):
+    (code,) = re.findall(
+        r"^```python\n(.*?)^```", (ROOT / "docs" / "training.md").read_text(), re.MULTILINE | re.DOTALL
+    )
+    (tmp_path / "config.yaml").write_text(yaml.safe_dump(settings(*TINY)))
+    monkeypatch.chdir(tmp_path)
+    names = {}
+    exec(code.replace("outputs/…/config.yaml", "config.yaml").replace('"steps": 500', '"steps": 6'), names)
+    assert 0 <= names["result"]["models"]["teacher"]["error_last"] <= 1
+    assert names["teacher"].state_dict()
