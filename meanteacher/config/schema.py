@@ -10,6 +10,7 @@ import hashlib
 import importlib.util
 import json
 import re
+from importlib.machinery import PathFinder
 from pathlib import Path
 from typing import Any, Literal
 
@@ -143,23 +144,55 @@ def check_node(path: str, node: Any, untargeted: set[str]) -> None:
 def signature(path: str, target: str) -> dict[str, ast.expr | None] | None:
     """Keyword names and annotations of a class's constructor or a function, from its source; None where there is none."""
     module, _, name = target.rpartition(".")
-    try:
-        spec = importlib.util.find_spec(module)
-    except (ModuleNotFoundError, ValueError):
-        spec = None
-    if spec is None or not spec.origin:
+    origin = find_origin(module)
+    if not origin:
         raise UserError(f"{path}._target_={target}: there is no Python module {module}")
-    if not spec.origin.endswith(".py"):
+    if not origin.endswith(".py"):
         return None
-    body = {node.name: node for node in ast.parse(Path(spec.origin).read_text()).body if hasattr(node, "name")}
-    if name not in body:
-        raise UserError(f"{path}._target_={target}: {module} defines no {name}{nearest(name, body)}")
-    found = body[name]
-    while isinstance(found, ast.ClassDef):
-        init = [node for node in found.body if isinstance(node, ast.FunctionDef) and node.name == "__init__"]
-        bases = [body.get(getattr(base, "id", "")) for base in found.bases]
-        found = init[0] if init else bases[0] if bases else None
-    return {a.arg: a.annotation for a in found.args.kwonlyargs} if found else {}
+    node, module = find_definition(module, name)
+    if node is None:
+        names = parse(origin)[0] or parse(origin)[1]
+        raise UserError(f"{path}._target_={target}: {module} defines no {name}{nearest(name, names)}")
+    while isinstance(node, ast.ClassDef):
+        init = [inner for inner in node.body if isinstance(inner, ast.FunctionDef) and inner.name == "__init__"]
+        base = ast.unparse(node.bases[0]) if node.bases else ""
+        node, module = (init[0], module) if init else find_definition(module, base)
+    return {a.arg: a.annotation for a in node.args.kwonlyargs} if node else {}
+
+
+def find_origin(module: str) -> str | None:
+    """The file of a module, found without importing its parent packages; None where there is no such module."""
+    top, *rest = module.split(".")
+    try:
+        spec = importlib.util.find_spec(top)
+    except ValueError:
+        return None
+    for part in rest:
+        if spec is None or spec.submodule_search_locations is None:
+            return None
+        spec = PathFinder.find_spec(f"{spec.name}.{part}", spec.submodule_search_locations)
+    return spec.origin if spec else None
+
+
+@functools.cache
+def parse(origin: str) -> tuple[dict[str, ast.stmt], dict[str, str]]:
+    """A source file's functions and classes by name, and the `module.name` behind each of its `from module import name`."""
+    body = ast.parse(Path(origin).read_text(encoding="utf-8")).body
+    imports = [node for node in body if isinstance(node, ast.ImportFrom) and node.module and not node.level]
+    imported = {alias.asname or alias.name: f"{node.module}.{alias.name}" for node in imports for alias in node.names}
+    return {node.name: node for node in body if hasattr(node, "name")}, imported
+
+
+def find_definition(module: str, name: str) -> tuple[ast.stmt | None, str]:
+    """The function or class that `module.name` names and the module that defines it, also where `module` imports it."""
+    origin = find_origin(module)
+    if not origin or not origin.endswith(".py"):
+        return None, module
+    defined, imported = parse(origin)
+    if name in defined or name not in imported:
+        return defined.get(name), module
+    source, _, original = imported[name].rpartition(".")
+    return find_definition(source, original)
 
 
 def annotation(node: ast.expr | None) -> Any:
