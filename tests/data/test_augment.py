@@ -10,8 +10,19 @@ from torchvision.transforms import InterpolationMode
 from torchvision.transforms import functional as tv
 
 from meanteacher.config.errors import UserError
-from meanteacher.data import augment
-from meanteacher.data.augment import ZCA, Augment, CropResize, Cutout, Flip, GaussianNoise, Jitter, Normalize, Translate
+from meanteacher.data.augment import (
+    ZCA,
+    Augment,
+    CropResize,
+    Cutout,
+    Flip,
+    GaussianNoise,
+    Jitter,
+    Normalize,
+    Operation,
+    Translate,
+)
+from meanteacher.data.augment import normalize as normalize_module
 
 JITTER = {"brightness": 0.0, "contrast": 0.0, "saturation": 0.0, "hue": 0.0}
 OPERATIONS = [
@@ -244,7 +255,7 @@ def test_range_of_crops():
 
 @pytest.fixture(params=[2**22, 500], ids=["one chunk", "many chunks"])
 def chunked(request, monkeypatch):
-    monkeypatch.setattr(augment, "FIT_VALUES", request.param)
+    monkeypatch.setattr(normalize_module, "FIT_VALUES", request.param)
 
 
 @pytest.mark.parametrize("channels", [1, 3])
@@ -304,7 +315,7 @@ def test_zca_with_little_epsilon_gives_the_identity_covariance():
 
 
 def test_zca_fits_on_evenly_spaced_images(monkeypatch):
-    monkeypatch.setattr(augment, "ZCA_IMAGES", 50)
+    monkeypatch.setattr(normalize_module, "ZCA_IMAGES", 50)
     pixels = random_pixels(125, 1, side=3)
     some, chosen = ZCA(scale=55.0, epsilon=0.1), ZCA(scale=55.0, epsilon=0.1)
     some.fit(pixels)
@@ -336,7 +347,7 @@ def test_fitted_tensors_are_on_the_device(build, first):
     assert {tensor.device.type for tensor in vars(normalize).values() if isinstance(tensor, torch.Tensor)} == {"meta"}
 
 
-class Recorder(augment.Operation):
+class Recorder(Operation):
     """Adds a number and notes the mean of what it was given."""
 
     def __init__(self, number, after_normalization, seen):

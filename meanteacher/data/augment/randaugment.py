@@ -10,7 +10,7 @@ from torch import Generator, Tensor
 from torch.nn import functional
 
 from meanteacher.config.types import Annotated, Fraction, NonNegativeFloat, PositiveInt
-from meanteacher.data.augment import Operation
+from meanteacher.data.augment.operation import Operation
 
 OPERATIONS = (
     "Identity",

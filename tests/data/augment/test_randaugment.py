@@ -7,7 +7,7 @@ from PIL import Image, ImageEnhance, ImageOps
 from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from meanteacher.data.randaugment import OPERATIONS, RandAugment
+from meanteacher.data.augment.randaugment import OPERATIONS, RandAugment
 
 KEYS = {
     "operations": 1,
