@@ -1,7 +1,6 @@
 """The datasets that come by name: torchvision's, decoded once into `data_dir/cache`, and scikit-learn's digits."""
 
 import contextlib
-import hashlib
 import importlib.util
 import io
 import socket
@@ -17,6 +16,7 @@ from meanteacher.config.errors import UserError
 from meanteacher.config.types import PositiveInt
 from meanteacher.data import Dataset, Images
 from meanteacher.data.cache import allocate, cached, reason
+from meanteacher.data.splits import fifth
 
 _SILENCE_S = 20
 """A download that sends nothing for this many seconds has failed."""
@@ -152,21 +152,6 @@ def _digits() -> tuple[np.ndarray, np.ndarray]:
         return raw.images, raw.target.astype(np.int64)
     table = np.loadtxt(file, delimiter=",", dtype=np.int64)
     return table[:, :-1].reshape(-1, 8, 8), table[:, -1]
-
-
-def fifth(*, names: list[str], targets: np.ndarray) -> np.ndarray:
-    """bool [N], True for the fifth of each class (at least one of two) whose names hash lowest.
-
-    It depends on the names alone: on no seed, no order and no library's version.
-    """
-    hashes = [hashlib.blake2b(name.encode(errors="surrogateescape"), digest_size=8).digest() for name in names]
-    ranks = np.frombuffer(b"".join(hashes), dtype=">u8")
-    chosen = np.zeros(len(names), dtype=bool)
-    for target in np.unique(targets):
-        rows = np.flatnonzero(targets == target)
-        count = max(round(len(rows) / 5), 1) if len(rows) > 1 else 0
-        chosen[rows[np.argsort(ranks[rows])[:count]]] = True
-    return chosen
 
 
 def _cifar(*, name: str, builder: str, archive: str, data_dir: str) -> Dataset:

@@ -21,7 +21,8 @@ import torchvision.datasets
 from meanteacher.config.errors import UserError
 from meanteacher.data import Dataset, Images
 from meanteacher.data.cache import allocate, cached, in_parallel, remembered
-from meanteacher.data.datasets import cifar10, cifar100, digits, fashion_mnist, fifth, stl10, svhn
+from meanteacher.data.datasets import cifar10, cifar100, digits, fashion_mnist, stl10, svhn
+from meanteacher.data.splits import fifth
 
 
 def pixels(count, *shape, seed=0):

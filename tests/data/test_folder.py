@@ -368,8 +368,8 @@ def test_changed_image_is_decoded_again(tmp_path):
 def test_a_run_lists_its_folder_once_and_trains_on_what_it_is_named_by(monkeypatch, tmp_path):
     root = fill(tmp_path / "root")
     load(root)
-    listed, calls = module._listed, []
-    monkeypatch.setattr(module, "_listed", lambda **options: calls.append(1) or listed(**options))
+    listed, calls = module.list_images, []
+    monkeypatch.setattr(module, "list_images", lambda **options: calls.append(1) or listed(**options))
     fingerprint(root=str(root), data_dir=str(tmp_path / "data"))
     save(root / "train" / "cat" / "new.png")
     assert len(load(root).train.names) == 10 and len(calls) == 1
