@@ -5,35 +5,21 @@ import math
 import numpy as np
 import pytest
 import torch
+from augment_cases import JITTER, OPERATIONS, SHAPES, generator, operation_name, random_images
 from torch._subclasses.fake_tensor import FakeTensorMode
 from torchvision.transforms import InterpolationMode
 from torchvision.transforms import functional as tv
 
 from meanteacher.config.errors import UserError
 from meanteacher.data.augment import (
-    ZCA,
-    Augment,
     CropResize,
     Cutout,
     Flip,
     GaussianNoise,
     Jitter,
-    Normalize,
-    Operation,
     Translate,
 )
-from meanteacher.data.augment import normalize as normalize_module
 
-JITTER = {"brightness": 0.0, "contrast": 0.0, "saturation": 0.0, "hue": 0.0}
-OPERATIONS = [
-    Translate(pixels=4, padding="reflect"),
-    Translate(pixels=4, padding="zero"),
-    Flip(probability=0.5),
-    CropResize(scale_min=0.2, scale_max=0.9),
-    Jitter(brightness=0.4, contrast=0.4, saturation=0.4, hue=0.2),
-    GaussianNoise(std=0.15),
-    Cutout(side=0.5, value=0.5),
-]
 IDENTITIES = [
     Translate(pixels=0, padding="reflect"),
     Translate(pixels=0, padding="zero"),
@@ -43,23 +29,6 @@ IDENTITIES = [
     GaussianNoise(std=0.0),
     Cutout(side=0.0, value=0.5),
 ]
-SHAPES = [(12, 3, 16, 16), (12, 1, 16, 16), (12, 3, 11, 18)]
-
-
-def generator(seed=0):
-    return torch.Generator().manual_seed(seed)
-
-
-def random_images(shape=SHAPES[0], seed=1):
-    return torch.rand(shape, generator=generator(seed))
-
-
-def random_pixels(count, channels=3, side=8, seed=2):
-    return np.random.default_rng(seed).integers(0, 256, (count, channels, side, side), dtype=np.uint8)
-
-
-def operation_name(operation):
-    return type(operation).__name__ + getattr(operation, "padding", "")
 
 
 def assert_each_matches(operation, images, reference, tolerance=1e-6):
@@ -251,163 +220,6 @@ def test_range_of_crops():
         assert share.min() == 0 and share.max() == 1 and share.mean().item() == pytest.approx(0.5, abs=0.02)
     tall = CropResize(scale_min=1.0, scale_max=1.0).draw(torch.empty(100, 1, 40, 10), generator())
     assert torch.all(tall[2] == 10) and tall[0].unique().numel() > 10 and torch.all(tall[1] == 0)
-
-
-@pytest.fixture(params=[2**22, 500], ids=["one chunk", "many chunks"])
-def chunked(request, monkeypatch):
-    monkeypatch.setattr(normalize_module, "FIT_VALUES", request.param)
-
-
-@pytest.mark.parametrize("channels", [1, 3])
-def test_normalize(chunked, channels, tmp_path):
-    pixels = random_pixels(37, channels)
-    pixels[:, 0] //= 3
-    file = np.memmap(tmp_path / "pixels", dtype=np.uint8, mode="w+", shape=pixels.shape)
-    file[:] = pixels
-    file.flush()
-    normalize = Normalize()
-    normalize.fit(np.memmap(tmp_path / "pixels", dtype=np.uint8, mode="r", shape=pixels.shape))
-    unit = pixels / 255
-    np.testing.assert_allclose(normalize.mean.flatten(), unit.mean((0, 2, 3)), rtol=1e-6)
-    np.testing.assert_allclose(normalize.std.flatten(), unit.std((0, 2, 3)), rtol=1e-6)
-    assert normalize.mean.dtype == normalize.std.dtype == torch.float32
-    result = normalize(torch.from_numpy(pixels) / 255)
-    torch.testing.assert_close(result.mean((0, 2, 3)), torch.zeros(channels), rtol=0, atol=1e-5)
-    torch.testing.assert_close(result.std((0, 2, 3), correction=0), torch.ones(channels))
-
-
-def test_normalize_refuses_a_channel_of_one_value():
-    pixels = random_pixels(5)
-    pixels[:, 1] = 7
-    with pytest.raises(UserError, match="channel 1 has one value"):
-        Normalize().fit(pixels)
-
-
-def contrast_normalized(pixels, scale):
-    rows = pixels.reshape(len(pixels), -1).astype(np.float64) / 255
-    rows -= rows.mean(1, keepdims=True)
-    return scale * rows / np.linalg.norm(rows, axis=1, keepdims=True)
-
-
-@pytest.mark.parametrize("channels", [1, 3])
-def test_zca_whitens(chunked, channels):
-    pixels, scale, epsilon = random_pixels(600, channels, side=4), 7.0, 0.05
-    zca = ZCA(scale=scale, epsilon=epsilon)
-    zca.fit(pixels)
-    rows = contrast_normalized(pixels, scale)
-    covariance = np.cov(rows.T, bias=True)
-    values, vectors = np.linalg.eigh(covariance)
-    whitened = zca(torch.from_numpy(pixels) / 255)
-    assert whitened.shape == pixels.shape and whitened.dtype == torch.float32
-    expected = (rows - rows.mean(0)) @ (vectors / np.sqrt(values + epsilon)) @ vectors.T
-    np.testing.assert_allclose(whitened.flatten(1), expected, atol=1e-4)
-    shrunk = (vectors * (values / (values + epsilon))) @ vectors.T
-    np.testing.assert_allclose(np.cov(whitened.flatten(1).double().T, bias=True), shrunk, atol=1e-4)
-
-
-def test_zca_with_little_epsilon_gives_the_identity_covariance():
-    pixels = random_pixels(600, 3, side=4)
-    zca = ZCA(scale=55.0, epsilon=1e-4)
-    zca.fit(pixels)
-    covariance = np.cov(zca(torch.from_numpy(pixels) / 255).flatten(1).double().T, bias=True)
-    missing = np.full_like(covariance, 1 / 48)  # the direction that subtracting each image's mean removes
-    np.testing.assert_allclose(covariance, np.eye(48) - missing, atol=2e-3)
-
-
-def test_zca_fits_on_evenly_spaced_images(monkeypatch):
-    monkeypatch.setattr(normalize_module, "ZCA_IMAGES", 50)
-    pixels = random_pixels(125, 1, side=3)
-    some, chosen = ZCA(scale=55.0, epsilon=0.1), ZCA(scale=55.0, epsilon=0.1)
-    some.fit(pixels)
-    chosen.fit(pixels[[i * 125 // 50 for i in range(50)]])
-    assert torch.equal(some.mean, chosen.mean) and torch.equal(some.matrix, chosen.matrix)
-
-
-def test_zca_takes_an_image_of_one_value_as_zero():
-    pixels = random_pixels(50, 1, side=3)
-    pixels[0], pixels[1] = 0, 91
-    zca = ZCA(scale=55.0, epsilon=0.1)
-    zca.fit(pixels)
-    expected = (-zca.mean @ zca.matrix).view(1, 1, 3, 3).expand(2, -1, -1, -1)
-    torch.testing.assert_close(zca(torch.from_numpy(pixels[:2]) / 255), expected, rtol=0, atol=0.01)
-
-
-@pytest.mark.parametrize("normalize", [Normalize(), ZCA(scale=55.0, epsilon=0.1)], ids=["Normalize", "ZCA"])
-def test_use_before_fit(normalize):
-    with pytest.raises(RuntimeError, match="used before fit"):
-        normalize.to("cpu")(random_images())
-
-
-@pytest.mark.parametrize("build", [Normalize, lambda: ZCA(scale=55.0, epsilon=0.1)], ids=["Normalize", "ZCA"])
-@pytest.mark.parametrize("first", ["fit", "to"])
-def test_fitted_tensors_are_on_the_device(build, first):
-    normalize = build()
-    for step in ("fit", "to") if first == "fit" else ("to", "fit"):
-        normalize.fit(random_pixels(20)) if step == "fit" else normalize.to("meta")
-    assert {tensor.device.type for tensor in vars(normalize).values() if isinstance(tensor, torch.Tensor)} == {"meta"}
-
-
-class Recorder(Operation):
-    """Adds a number and notes the mean of what it was given."""
-
-    def __init__(self, number, after_normalization, seen):
-        self.number, self.after_normalization, self.seen = number, after_normalization, seen
-
-    def draw(self, images, generator):
-        return ()
-
-    def apply(self, images):
-        self.seen.append((self.number, round(images.mean().item(), 3)))
-        return images + self.number
-
-
-def test_augment_order():
-    pixels = random_pixels(50)
-    seen = []
-    late, early, last = Recorder(100, True, seen), Recorder(1, False, seen), Recorder(3, False, seen)
-    view = Augment(views={"weak": {"late": late, "early": early, "last": last}}, normalize=Normalize())
-    view.fit(pixels)
-    result = view(torch.from_numpy(pixels), "weak", generator())
-    unit = torch.from_numpy(pixels) / 255
-    torch.testing.assert_close(result, view.normalize(unit + 4) + 100, rtol=1e-5, atol=1e-5)
-    mean = unit.mean().item()
-    normalized = view.normalize(unit + 4).mean().item()
-    assert seen == [(1, round(mean, 3)), (3, round(mean + 1, 3)), (100, pytest.approx(normalized, abs=0.002))]
-
-
-def test_noise_comes_after_normalization():
-    pixels = random_pixels(64, side=16)
-    view = Augment(views={"noisy": {"noise": GaussianNoise(std=0.15)}}, normalize=Normalize())
-    view.fit(pixels)
-    images = torch.from_numpy(pixels)
-    noise = view(images, "noisy", generator()) - view.evaluation(images)
-    assert noise.std().item() == pytest.approx(0.15, rel=0.02)
-    assert [operation.after_normalization for operation in OPERATIONS] == [False] * 5 + [True, False]
-
-
-@pytest.mark.parametrize("channels", [1, 3])
-@pytest.mark.parametrize("normalize", [Normalize(), ZCA(scale=55.0, epsilon=0.1)], ids=["Normalize", "ZCA"])
-def test_augment_views(channels, normalize):
-    pixels = random_pixels(40, channels)
-    steps = {str(position): operation for position, operation in enumerate(OPERATIONS)}
-    view = Augment(views={"strong": steps, "plain": {}}, normalize=normalize)
-    view.fit(pixels)
-    assert view.to("cpu") is view
-    images = torch.from_numpy(pixels)[:16]
-    before = images.clone()
-    for result in (view(images, "strong", generator()), view.evaluation(images)):
-        assert result.shape == images.shape and result.dtype == torch.float32 and result.isfinite().all()
-        assert result.is_contiguous(memory_format=torch.channels_last)
-    assert torch.equal(view(images, "plain", generator()), view.evaluation(images))
-    torch.testing.assert_close(view.evaluation(images), normalize(images / 255))
-    assert torch.equal(view(images, "strong", generator(3)), view(images, "strong", generator(3)))
-    assert torch.equal(images, before)
-
-
-def test_unknown_view():
-    view = Augment(views={"weak": {}, "strong": {}}, normalize=Normalize())
-    with pytest.raises(UserError, match="^augment has no view 'strnog'; its views: weak, strong$"):
-        view(torch.zeros(1, 3, 4, 4, dtype=torch.uint8), "strnog", generator())
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs CUDA")
