@@ -1,4 +1,4 @@
-"""Folders of made-up images, shared by the tests of image folders."""
+"""Helpers that write folders of synthetic images, shared by the tests of image folders."""
 
 import os
 from pathlib import Path
@@ -14,7 +14,7 @@ SIZE = 8
 
 
 def save(path, *, seed=0, size=(SIZE, SIZE), mode="RGB", **options):
-    """A made-up image of width × height; returns its RGB values."""
+    """Write a random image; size is (width, height). Returns its RGB values."""
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     values = np.random.default_rng(seed).integers(0, 256, (size[1], size[0], 3), dtype=np.uint8)
@@ -47,6 +47,6 @@ def failure(root, **options):
 
 
 def age(root):
-    """Makes all files old, as files are whose stamps can be trusted."""
+    """Set all time stamps far into the past, so that they can be trusted."""
     for path in Path(root).rglob("*"):
         os.utime(path, (1_600_000_000, 1_600_000_000))

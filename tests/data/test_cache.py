@@ -11,7 +11,7 @@ import pytest
 
 from meanteacher.config.errors import UserError
 from meanteacher.data import Dataset, Images
-from meanteacher.data.cache import allocate, cached, in_parallel, remembered
+from meanteacher.data.cache import allocate, load_or_compute, load_or_decode, map_in_threads
 
 
 def one_line(error):
@@ -30,7 +30,7 @@ def small(folder, value=1):
 
 
 def test_cache_round_trip_leaves_only_the_finished_folder(tmp_path):
-    dataset = cached(directory=tmp_path, key="k", decode=small)
+    dataset = load_or_decode(directory=tmp_path, key="k", decode=small)
     assert dataset.notes == ["a note"] and dataset.train.targets.tolist() == [0, 1, 2, 3]
     assert dataset.test.pixels.tolist() == np.ones((2, 1, 2, 2)).tolist()
     assert [path.name for path in (tmp_path / "cache").iterdir() if path.is_dir()] == ["k"]
@@ -39,7 +39,7 @@ def test_cache_round_trip_leaves_only_the_finished_folder(tmp_path):
 @pytest.mark.parametrize("name", ["train.npy", "test_targets.npy", "index.json", "test.npy"])
 @pytest.mark.parametrize("damage", ["truncate", "delete", "garbage"])
 def test_cache_is_rebuilt_when_incomplete_or_unreadable(tmp_path, name, damage):
-    cached(directory=tmp_path, key="k", decode=small)
+    load_or_decode(directory=tmp_path, key="k", decode=small)
     path = tmp_path / "cache" / "k" / name
     if damage == "truncate":
         os.truncate(path, path.stat().st_size - 3)
@@ -47,39 +47,39 @@ def test_cache_is_rebuilt_when_incomplete_or_unreadable(tmp_path, name, damage):
         path.unlink()
     else:
         path.write_bytes(b"garbage")
-    rebuilt = cached(directory=tmp_path, key="k", decode=lambda folder: small(folder, value=2))
+    rebuilt = load_or_decode(directory=tmp_path, key="k", decode=lambda folder: small(folder, value=2))
     assert rebuilt.train.pixels.max() == 2
-    assert cached(directory=tmp_path, key="k", decode=None).train.pixels.max() == 2
+    assert load_or_decode(directory=tmp_path, key="k", decode=None).train.pixels.max() == 2
 
 
-def test_cache_of_parts_that_do_not_belong_together_is_rebuilt(tmp_path):
-    cached(directory=tmp_path, key="k", decode=small)
+def test_cache_with_inconsistent_parts_is_rebuilt(tmp_path):
+    load_or_decode(directory=tmp_path, key="k", decode=small)
     os.replace(tmp_path / "cache" / "k" / "test.npy", tmp_path / "cache" / "k" / "train.npy")
     np.save(tmp_path / "cache" / "k" / "test.npy", np.zeros((2, 1, 2, 2), dtype=np.uint8))
-    assert cached(directory=tmp_path, key="k", decode=small).train.pixels.shape == (4, 1, 2, 2)
+    assert load_or_decode(directory=tmp_path, key="k", decode=small).train.pixels.shape == (4, 1, 2, 2)
     index = tmp_path / "cache" / "k" / "index.json"
     stored = json.loads(index.read_text())
     stored["names"]["train"].pop()
     index.write_text(json.dumps(stored))
-    assert len(cached(directory=tmp_path, key="k", decode=small).train.names) == 4
+    assert len(load_or_decode(directory=tmp_path, key="k", decode=small).train.names) == 4
     index.write_text(json.dumps({**stored, "format": 0}))
-    assert len(cached(directory=tmp_path, key="k", decode=small).train.names) == 4
+    assert len(load_or_decode(directory=tmp_path, key="k", decode=small).train.names) == 4
 
 
-def test_failed_decoding_leaves_no_cache_and_a_killed_one_is_cleared(tmp_path):
+def test_failed_decoding_leaves_no_cache_and_an_interrupted_one_is_removed(tmp_path):
     def fails(folder):
         small(folder)
         raise UserError("no")
 
     with pytest.raises(UserError, match="^no$"):
-        cached(directory=tmp_path, key="k", decode=fails)
+        load_or_decode(directory=tmp_path, key="k", decode=fails)
     assert not [path for path in (tmp_path / "cache").iterdir() if path.is_dir()]
     (tmp_path / "cache" / ".k.partial").mkdir()
     (tmp_path / "cache" / ".k.partial" / "train.npy").write_bytes(b"half")
-    assert len(cached(directory=tmp_path, key="k", decode=small).train.names) == 4
+    assert len(load_or_decode(directory=tmp_path, key="k", decode=small).train.names) == 4
 
 
-def test_of_two_at_once_one_decodes_and_the_other_waits(tmp_path):
+def test_of_concurrent_processes_one_decodes_and_the_others_wait(tmp_path):
     decoded, results = [], []
 
     def slow(folder):
@@ -88,7 +88,7 @@ def test_of_two_at_once_one_decodes_and_the_other_waits(tmp_path):
         return small(folder)
 
     threads = [
-        threading.Thread(target=lambda: results.append(cached(directory=tmp_path, key="k", decode=slow)))
+        threading.Thread(target=lambda: results.append(load_or_decode(directory=tmp_path, key="k", decode=slow)))
         for _ in range(3)
     ]
     for thread in threads:
@@ -99,31 +99,31 @@ def test_of_two_at_once_one_decodes_and_the_other_waits(tmp_path):
     assert all(result.train.pixels.max() == 1 for result in results)
 
 
-def test_data_dir_that_cannot_be_written_to_is_named(tmp_path):
+def test_an_unwritable_data_dir_is_named(tmp_path):
     blocked = tmp_path / "file"
     blocked.write_text("x")
     with pytest.raises(UserError) as error:
-        cached(directory=blocked, key="k", decode=small)
+        load_or_decode(directory=blocked, key="k", decode=small)
     assert str(blocked) in one_line(error) and "data_dir" in one_line(error)
     with pytest.raises(UserError, match="data_dir"):
-        remembered(directory=blocked / "below", key="k", condition="c", compute=lambda: "v", store=True)
+        load_or_compute(directory=blocked / "below", key="k", condition="c", compute=lambda: "v", store=True)
 
 
 @pytest.mark.skipif(not hasattr(os, "posix_fallocate"), reason="space cannot be reserved on this system")
-def test_full_disk_is_one_line(monkeypatch, tmp_path):
+def test_full_disk_is_reported_in_one_line(monkeypatch, tmp_path):
     def full(*arguments):
         raise OSError(errno.ENOSPC, "No space left on device")
 
     monkeypatch.setattr(os, "posix_fallocate", full)
     with pytest.raises(UserError) as error:
-        cached(directory=tmp_path, key="k", decode=small)
+        load_or_decode(directory=tmp_path, key="k", decode=small)
     assert "No space left on device" in one_line(error) and str(tmp_path) in one_line(error)
     assert not [path for path in (tmp_path / "cache").iterdir() if path.is_dir()]
 
 
-def test_remembered_text_depends_on_its_condition(tmp_path):
+def test_stored_text_is_reused_for_the_same_condition_only(tmp_path):
     def recall(condition, value, store=True):
-        return remembered(directory=tmp_path, key="k", condition=condition, compute=lambda: value, store=store)
+        return load_or_compute(directory=tmp_path, key="k", condition=condition, compute=lambda: value, store=store)
 
     assert [recall("a", "1"), recall("a", "2"), recall("b", "3"), recall("b", "4")] == ["1", "1", "3", "3"]
     assert recall("c", "5", store=False) == "5" and recall("b", "6") == "3"
@@ -132,9 +132,9 @@ def test_remembered_text_depends_on_its_condition(tmp_path):
 
 
 @pytest.mark.parametrize("nbytes", [0, 10**9])
-def test_in_parallel_keeps_the_order_and_passes_errors_on(nbytes):
+def test_map_in_threads_keeps_the_order_and_raises_errors(nbytes):
     items = range(200)
-    assert in_parallel(function=str, items=items, nbytes=nbytes, title="t") == [str(item) for item in items]
-    assert in_parallel(function=str, items=[], nbytes=0, title="t") == []
+    assert map_in_threads(function=str, items=items, nbytes=nbytes, title="t") == [str(item) for item in items]
+    assert map_in_threads(function=str, items=[], nbytes=0, title="t") == []
     with pytest.raises(ZeroDivisionError):
-        in_parallel(function=lambda item: 1 / (item - 100), items=items, nbytes=nbytes, title="t")
+        map_in_threads(function=lambda item: 1 / (item - 100), items=items, nbytes=nbytes, title="t")

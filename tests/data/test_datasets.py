@@ -1,4 +1,4 @@
-"""The named datasets and the cache: what is stored, in which order, and what a user reads when it cannot be had."""
+"""The named data sets: their images, order and names, and the messages when they cannot be loaded."""
 
 import gzip
 import os
@@ -16,7 +16,7 @@ import torchvision.datasets
 
 from meanteacher.config.errors import UserError
 from meanteacher.data.datasets import cifar10, cifar100, digits, fashion_mnist, stl10, svhn
-from meanteacher.data.splits import fifth
+from meanteacher.data.splits import hold_out_fifth
 
 
 def pixels(count, *shape, seed=0):
@@ -30,7 +30,7 @@ def one_line(error):
 
 
 def fake(monkeypatch, builder, data):
-    """Replaces one of torchvision's classes; returns the list of the calls made to it."""
+    """Replace a class of torchvision; returns the list of calls made to it."""
     calls = []
 
     def build(root, *, download, **arguments):
@@ -87,7 +87,7 @@ def test_home_directory_is_expanded(monkeypatch, tmp_path):
     assert calls[0]["root"] == str(tmp_path / "data") and (tmp_path / "data" / "cache" / "cifar10").is_dir()
 
 
-def test_svhn_extra_is_appended_to_train(monkeypatch, tmp_path):
+def test_svhn_extra_is_appended_to_the_training_part(monkeypatch, tmp_path):
     sizes = {"train": 4, "extra": 6, "test": 3}
 
     def data(split):
@@ -97,16 +97,16 @@ def test_svhn_extra_is_appended_to_train(monkeypatch, tmp_path):
 
     fake(monkeypatch, "SVHN", data)
     plain = svhn(data_dir=str(tmp_path), extra=False)
-    more = svhn(data_dir=str(tmp_path), extra=True)
-    assert len(plain.train.pixels) == 4 and len(more.train.pixels) == 10 and len(more.test.pixels) == 3
-    np.testing.assert_array_equal(more.train.pixels[:4], plain.train.pixels)
-    np.testing.assert_array_equal(more.train.pixels[4:], data("extra").data)
-    assert more.train.targets.tolist() == [0, 1, 2, 3, 0, 1, 2, 3, 4, 5]
-    assert more.train.names == [str(index) for index in range(10)] and more.classes == list("0123456789")
-    assert plain.name == more.name == "svhn"
+    with_extra = svhn(data_dir=str(tmp_path), extra=True)
+    assert len(plain.train.pixels) == 4 and len(with_extra.train.pixels) == 10 and len(with_extra.test.pixels) == 3
+    np.testing.assert_array_equal(with_extra.train.pixels[:4], plain.train.pixels)
+    np.testing.assert_array_equal(with_extra.train.pixels[4:], data("extra").data)
+    assert with_extra.train.targets.tolist() == [0, 1, 2, 3, 0, 1, 2, 3, 4, 5]
+    assert with_extra.train.names == [str(index) for index in range(10)] and with_extra.classes == list("0123456789")
+    assert plain.name == with_extra.name == "svhn"
 
 
-def test_stl10_appends_the_unlabelled_with_target_minus_one(monkeypatch, tmp_path):
+def test_stl10_appends_the_unlabeled_images_with_target_minus_one(monkeypatch, tmp_path):
     def data(split):
         count = {"train": 3, "unlabeled": 5, "test": 2}[split]
         labels = np.full(count, -1) if split == "unlabeled" else np.arange(count, dtype=np.uint8)
@@ -123,8 +123,8 @@ def test_stl10_appends_the_unlabelled_with_target_minus_one(monkeypatch, tmp_pat
 def test_fashion_mnist_has_one_channel(monkeypatch, tmp_path):
     def data(train):
         count = 4 if train else 2
-        grey = torch.from_numpy(pixels(count, 28, 28))
-        return SimpleNamespace(data=grey, targets=torch.arange(count), classes=["T-shirt/top", "b", "c", "d"])
+        gray = torch.from_numpy(pixels(count, 28, 28))
+        return SimpleNamespace(data=gray, targets=torch.arange(count), classes=["T-shirt/top", "b", "c", "d"])
 
     fake(monkeypatch, "FashionMNIST", data)
     dataset = fashion_mnist(data_dir=str(tmp_path))
@@ -155,7 +155,9 @@ def test_fashion_mnist_has_one_channel(monkeypatch, tmp_path):
         RuntimeError("Error downloading x:\nTried y, got:\nDataset not found or corrupted."),
     ],
 )
-def test_failed_download_says_what_to_put_where(monkeypatch, tmp_path, load, builder, folder, archives, failure):
+def test_failed_download_names_the_files_and_the_folder(
+    monkeypatch, tmp_path, load, builder, folder, archives, failure
+):
     fake(monkeypatch, builder, lambda **arguments: failure)
     with pytest.raises(UserError) as error:
         load(data_dir=str(tmp_path))
@@ -167,8 +169,8 @@ def test_failed_download_says_what_to_put_where(monkeypatch, tmp_path, load, bui
     assert socket.getdefaulttimeout() is None
 
 
-def test_archive_names_are_torchvisions():
-    """The names in the advice, against the classes that look for the files."""
+def test_archive_names_match_torchvision():
+    """The file names in the error messages are those that torchvision looks for."""
     source = (Path(sys.modules["meanteacher.data.datasets"].__file__)).read_text(encoding="utf-8")
     for builder in ("CIFAR10", "CIFAR100", "STL10"):
         assert f'"{getattr(torchvision.datasets, builder).filename}"' in source
@@ -178,7 +180,7 @@ def test_archive_names_are_torchvisions():
     }
 
 
-def test_truncated_archive_is_called_damaged(monkeypatch, tmp_path):
+def test_truncated_archive_is_reported_as_damaged(monkeypatch, tmp_path):
     (tmp_path / "cifar-10-python.tar.gz").write_bytes(b"\x1f\x8b cut short")
 
     def unreachable(*arguments, **keywords):
@@ -203,7 +205,7 @@ def test_damaged_unpacked_files_are_named(monkeypatch, tmp_path):
 
 
 def place_fashion_mnist(raw):
-    """Made-up files in idx format, packed by this machine's gzip, whose bytes torchvision does not know."""
+    """Synthetic files in idx format, compressed here, so their checksums differ from those torchvision expects."""
     raw.mkdir(parents=True)
     for part, count in (("train", 4), ("t10k", 2)):
         size = count.to_bytes(4)
@@ -212,14 +214,14 @@ def place_fashion_mnist(raw):
         (raw / f"{part}-labels-idx1-ubyte.gz").write_bytes(gzip.compress(bytes([0, 0, 8, 1]) + size + bytes(count)))
 
 
-def test_placed_fashion_mnist_is_accepted_however_it_was_packed(tmp_path):
+def test_fashion_mnist_files_are_accepted_with_any_gzip_checksum(tmp_path):
     place_fashion_mnist(tmp_path / "FashionMNIST" / "raw")
     dataset = fashion_mnist(data_dir=str(tmp_path))
     np.testing.assert_array_equal(dataset.train.pixels[:, 0], pixels(4, 28, 28))
     assert dataset.test.targets.tolist() == [0, 0] and dataset.classes[0] == "T-shirt/top"
 
 
-def test_the_damaged_one_of_several_archives_is_named(monkeypatch, tmp_path):
+def test_of_several_archives_the_damaged_one_is_named(monkeypatch, tmp_path):
     def unreachable(*arguments, **keywords):
         raise URLError("unreachable")
 
@@ -232,7 +234,7 @@ def test_the_damaged_one_of_several_archives_is_named(monkeypatch, tmp_path):
     assert f": t10k-images-idx3-ubyte.gz in {raw} is damaged" in one_line(error)
 
 
-def test_torchvisions_noise_is_dropped_off_a_terminal(monkeypatch, tmp_path, capfd):
+def test_torchvisions_output_is_hidden_without_a_terminal(monkeypatch, tmp_path, capfd):
     def data(train):
         print("Files already downloaded")
         print("100%", file=sys.stderr)
@@ -243,21 +245,21 @@ def test_torchvisions_noise_is_dropped_off_a_terminal(monkeypatch, tmp_path, cap
     assert capfd.readouterr() == ("", "")
 
 
-def test_digits_without_test_part_holds_a_stratified_fifth_out():
+def test_digits_holds_out_a_stratified_fifth():
     dataset = digits(image_size=16)
-    again = digits(image_size=16)
+    second = digits(image_size=16)
     assert dataset.train.pixels.shape[1:] == (1, 16, 16) and dataset.train.pixels.dtype == np.uint8
     assert len(dataset.train.pixels) + len(dataset.test.pixels) == 1797
     assert set(dataset.train.names).isdisjoint(dataset.test.names)
     assert sorted(map(int, dataset.train.names + dataset.test.names)) == list(range(1797))
     train, test = np.bincount(dataset.train.targets), np.bincount(dataset.test.targets)
     assert np.all(np.abs(test - (train + test) / 5) <= 0.5)
-    assert dataset.test.names == again.test.names
-    np.testing.assert_array_equal(dataset.test.pixels, again.test.pixels)
+    assert dataset.test.names == second.test.names
+    np.testing.assert_array_equal(dataset.test.pixels, second.test.pixels)
     assert "fifth" in dataset.notes[0]
 
 
-def test_digits_are_scaled_to_the_full_range_and_keep_their_labels():
+def test_digits_are_scaled_to_0_to_255_and_keep_their_labels():
     from sklearn.datasets import load_digits
 
     raw = load_digits()
@@ -269,7 +271,7 @@ def test_digits_are_scaled_to_the_full_range_and_keep_their_labels():
     assert large.shape[1:] == (1, 32, 32) and large.max() == 255 and large.min() == 0
 
 
-def test_digits_and_imports_leave_torch_alone():
+def test_loading_digits_imports_no_torch():
     code = (
         "import sys; import meanteacher.data.datasets, meanteacher.data.folder; "
         "heavy = [m for m in ('torch', 'torchvision', 'sklearn', 'PIL', 'tqdm') if m in sys.modules]; "
@@ -280,11 +282,11 @@ def test_digits_and_imports_leave_torch_alone():
     assert done.stdout.split() == ["[]", "[]"]
 
 
-def test_fifth_is_independent_of_order_and_of_other_images():
+def test_hold_out_fifth_is_independent_of_the_order():
     names = [f"image {index}" for index in range(50)]
     targets = np.arange(50) % 2
-    chosen = fifth(names=names, targets=targets)
+    chosen = hold_out_fifth(names=names, targets=targets)
     assert chosen.sum() == 10 and np.bincount(targets[chosen]).tolist() == [5, 5]
-    turned = fifth(names=names[::-1], targets=targets[::-1])
+    turned = hold_out_fifth(names=names[::-1], targets=targets[::-1])
     np.testing.assert_array_equal(turned[::-1], chosen)
-    assert fifth(names=["a", "b", "c"], targets=np.array([0, 0, 1])).tolist().count(True) == 1
+    assert hold_out_fifth(names=["a", "b", "c"], targets=np.array([0, 0, 1])).tolist().count(True) == 1

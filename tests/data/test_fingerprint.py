@@ -11,7 +11,7 @@ from meanteacher.data import folder as module
 from meanteacher.data.folder import fingerprint
 
 
-def test_fingerprint_depends_on_the_content_alone(tmp_path):
+def test_fingerprint_depends_on_paths_and_content_only(tmp_path):
     root = fill(tmp_path / "root")
     data_dir = str(tmp_path / "data")
     first = fingerprint(root=str(root), data_dir=data_dir)
@@ -29,7 +29,7 @@ def test_fingerprint_depends_on_the_content_alone(tmp_path):
 @pytest.mark.parametrize("old", [True, False])
 @pytest.mark.parametrize("restored", [True, False])
 def test_fingerprint_changes_with_a_pixel(tmp_path, old, restored):
-    """Of the same size in bytes, and even where the time of the last change was set back."""
+    """Even if the size in bytes stays the same and the modification time is restored."""
     root = fill(tmp_path / "root")
     path = root / "train" / "cat" / "pixel.ppm"
     save(path)
@@ -47,7 +47,7 @@ def test_fingerprint_changes_with_a_pixel(tmp_path, old, restored):
     assert fingerprint(root=str(root), data_dir=str(tmp_path / "data")) != before
 
 
-def test_fingerprint_of_an_unchanged_folder_opens_no_file(monkeypatch, tmp_path):
+def test_fingerprint_of_an_unchanged_folder_reads_no_file(monkeypatch, tmp_path):
     root = fill(tmp_path / "root")
     age(root)
     first = fingerprint(root=str(root), data_dir=str(tmp_path / "data"))
@@ -55,15 +55,15 @@ def test_fingerprint_of_an_unchanged_folder_opens_no_file(monkeypatch, tmp_path)
     def forbidden(**options):
         raise AssertionError("files were read")
 
-    monkeypatch.setattr(module, "in_parallel", forbidden)
+    monkeypatch.setattr(module, "map_in_threads", forbidden)
     assert fingerprint(root=str(root), data_dir=str(tmp_path / "data")) == first
     (root / "train" / "cat" / "0001.png").touch()
     with pytest.raises(AssertionError, match="files were read"):
         fingerprint(root=str(root), data_dir=str(tmp_path / "data"))
 
 
-def test_fingerprint_of_fresh_files_is_not_trusted(tmp_path):
-    """A file written twice within the clock's grain has the same stamps both times."""
+def test_fingerprint_of_recently_written_files_is_not_stored(tmp_path):
+    """A file written twice within the resolution of time stamps has the same stamp both times."""
     root = fill(tmp_path / "root")
     fingerprint(root=str(root), data_dir=str(tmp_path / "data"))
     assert not list((tmp_path / "data" / "cache").glob("fingerprint-*"))
@@ -76,7 +76,7 @@ def test_changed_image_is_decoded_again(tmp_path):
     np.testing.assert_array_equal(load(root).train.pixels[0], values.transpose(2, 0, 1))
 
 
-def test_a_run_lists_its_folder_once_and_trains_on_what_it_is_named_by(monkeypatch, tmp_path):
+def test_a_run_lists_its_folder_once_and_trains_on_the_listed_files(monkeypatch, tmp_path):
     root = fill(tmp_path / "root")
     load(root)
     listed, calls = module.list_images, []
@@ -87,7 +87,7 @@ def test_a_run_lists_its_folder_once_and_trains_on_what_it_is_named_by(monkeypat
     assert len(load(root).train.names) == 11
 
 
-def test_images_that_change_while_they_are_decoded_are_not_cached(tmp_path):
+def test_images_that_change_during_decoding_are_not_cached(tmp_path):
     root = fill(tmp_path / "root")
     fingerprint(root=str(root), data_dir=str(tmp_path / "data"))
     values = save(root / "train" / "cat" / "0000.png", seed=99)

@@ -1,4 +1,4 @@
-"""Image folders: every layout and every kind of file."""
+"""Image folders: all layouts and image formats."""
 
 import os
 import warnings
@@ -12,7 +12,7 @@ from PIL import Image
 from meanteacher.data import folder as module
 
 
-def test_train_test_and_unlabelled(tmp_path):
+def test_layout_with_train_test_and_unlabeled(tmp_path):
     root = fill(tmp_path / "root")
     first = save(root / "unlabeled" / "deep" / "er" / "b.png", seed=1)
     save(root / "unlabeled" / "a.JPG", seed=2)
@@ -31,20 +31,20 @@ def test_train_test_and_unlabelled(tmp_path):
 def test_second_start_decodes_nothing(monkeypatch, tmp_path):
     root = fill(tmp_path / "root")
     first = load(root)
-    monkeypatch.setattr(module, "_image", None)
+    monkeypatch.setattr(module, "_decode_image", None)
     second = load(root)
     assert isinstance(second.train.pixels, np.memmap) and second.train.names == first.train.names
     np.testing.assert_array_equal(first.train.pixels, second.train.pixels)
 
 
-def test_another_size_is_another_cache(tmp_path):
+def test_each_image_size_has_its_own_cache(tmp_path):
     root = fill(tmp_path / "root")
     assert load(root).train.pixels.shape[-1] == SIZE
     assert load(root, image_size=4).train.pixels.shape[-2:] == (4, 4)
 
 
 @pytest.mark.parametrize("layout", ["train only", "class folders"])
-def test_without_test_folder_a_fixed_fifth_is_split_off(tmp_path, layout):
+def test_without_a_test_folder_a_fixed_fifth_is_held_out(tmp_path, layout):
     parts = ["train"] if layout == "train only" else [""]
     root = fill(tmp_path / "root", parts=parts, count=10)
     save(root / "unlabeled" / "x.png")
@@ -57,10 +57,10 @@ def test_without_test_folder_a_fixed_fifth_is_split_off(tmp_path, layout):
     assert load(root, data_dir=tmp_path / "elsewhere").test.names == dataset.test.names
 
 
-def test_kinds_of_images(tmp_path):
+def test_all_image_formats_and_modes_are_decoded(tmp_path):
     root = fill(tmp_path / "root", classes=("cat", "dog"))
     expected = {}
-    for name, mode in (("grey.png", "L"), ("alpha.png", "RGBA"), ("palette.gif", "P"), ("bits.png", "1")):
+    for name, mode in (("gray.png", "L"), ("alpha.png", "RGBA"), ("palette.gif", "P"), ("bits.png", "1")):
         expected[name] = save(root / "train" / "cat" / name, mode=mode)
     for name in ("a.bmp", "a.tif", "a.tiff", "a.ppm", "a.WEBP", "a.JpEg", "cmyk.jpg"):
         mode = "CMYK" if name == "cmyk.jpg" else "RGB"
@@ -83,7 +83,7 @@ def test_transparent_palette_does_not_warn(tmp_path):
         assert len(load(root).train.names) == 11
 
 
-def test_odd_sizes_are_resized_and_centre_cropped(tmp_path):
+def test_odd_sizes_are_resized_and_center_cropped(tmp_path):
     root = fill(tmp_path / "root")
     wide = np.zeros((16, 64, 3), dtype=np.uint8)
     wide[:, 24:40] = (10, 200, 30)
@@ -121,13 +121,13 @@ def test_hidden_and_other_files_are_counted(tmp_path):
     (root / "val").mkdir()
     dataset = load(root)
     assert len(dataset.train.names) == len(dataset.test.names) == 10
-    assert any(note.startswith("files left out: 5 ") for note in dataset.notes)
-    assert any("left out: val" in note for note in dataset.notes)
+    assert any(note.startswith("files skipped: 5 ") for note in dataset.notes)
+    assert any("skipped: val" in note for note in dataset.notes)
     (root / "test" / "Thumbs.db").unlink()
-    assert any(note.startswith("files left out: 4 ") for note in load(root).notes)
+    assert any(note.startswith("files skipped: 4 ") for note in load(root).notes)
 
 
-def test_images_deeper_in_a_class_folder_belong_to_the_class(tmp_path):
+def test_subfolders_of_a_class_folder_belong_to_the_class(tmp_path):
     root = fill(tmp_path / "root")
     save(root / "train" / "cat" / "day 2" / "x.png")
     os.symlink(root / "train" / "cat", root / "train" / "cat" / "loop")
@@ -136,7 +136,7 @@ def test_images_deeper_in_a_class_folder_belong_to_the_class(tmp_path):
     assert len(dataset.train.names) == 11
 
 
-def test_root_that_is_data_dir_itself(tmp_path):
+def test_root_may_be_data_dir(tmp_path):
     root = fill(tmp_path / "root", parts=[""])
     for _ in range(2):
         assert load(root, data_dir=root).classes == ["cat", "dog"]
@@ -145,10 +145,10 @@ def test_root_that_is_data_dir_itself(tmp_path):
 def test_empty_unlabeled_is_noted(tmp_path):
     root = fill(tmp_path / "root")
     (root / "unlabeled").mkdir()
-    assert load(root).notes == ["unlabeled/ holds no images"]
+    assert load(root).notes == ["unlabeled/ contains no images"]
 
 
-def test_relative_root_and_home(monkeypatch, tmp_path):
+def test_relative_root_and_home_directory(monkeypatch, tmp_path):
     fill(tmp_path / "root")
     monkeypatch.setenv("HOME", str(tmp_path))
     monkeypatch.chdir(tmp_path)

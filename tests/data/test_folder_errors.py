@@ -1,4 +1,4 @@
-"""Image folders that cannot be read: one line that names the file or folder."""
+"""Errors of image folders: one line that names the file or folder."""
 
 import os
 import shutil
@@ -12,23 +12,23 @@ from meanteacher.config.errors import UserError
 from meanteacher.data.folder import fingerprint, image_folder
 
 
-def test_missing_root_names_the_nearest_folder(tmp_path):
+def test_missing_root_names_the_nearest_existing_folder(tmp_path):
     text = failure(tmp_path / "missing" / "deeper", data_dir=tmp_path / "data")
     assert str(tmp_path / "missing" / "deeper") in text and f": {tmp_path})" in text
 
 
 @pytest.mark.parametrize("root", [None, ""])
-def test_unset_root(tmp_path, root):
+def test_unset_root_is_refused(tmp_path, root):
     with pytest.raises(UserError, match="root is not set.*dataset.root="):
         image_folder(root=root, data_dir=str(tmp_path), image_size=SIZE)
 
 
-def test_root_that_is_a_file(tmp_path):
+def test_root_that_is_a_file_is_refused(tmp_path):
     (tmp_path / "images.zip").write_text("x")
     assert "is a file" in failure(tmp_path / "images.zip", data_dir=tmp_path / "data")
 
 
-def test_no_images(tmp_path):
+def test_folders_without_images_are_refused(tmp_path):
     root = tmp_path / "root"
     root.mkdir()
     assert str(root) in failure(root) and "no images" in failure(root)
@@ -39,17 +39,17 @@ def test_no_images(tmp_path):
     assert "no images" in failure(root)
 
 
-def test_one_class(tmp_path):
+def test_a_single_class_is_refused(tmp_path):
     root = fill(tmp_path / "root", classes=("cat",))
     text = failure(root)
     assert "one class only (cat)" in text and str(root) in text
 
 
-def test_empty_class_folder(tmp_path):
+def test_empty_class_folder_is_refused(tmp_path):
     root = fill(tmp_path / "root")
     (root / "train" / "emu").mkdir()
     (root / "train" / "emu" / "notes.txt").write_text("x")
-    assert f"{root / 'train' / 'emu'} holds no images" in failure(root)
+    assert f"{root / 'train' / 'emu'} contains no images" in failure(root)
 
 
 def test_test_classes_must_be_a_subset(tmp_path):
@@ -61,18 +61,18 @@ def test_test_classes_must_be_a_subset(tmp_path):
     assert "emu, yak" in failure(root)
 
 
-def test_test_folder_without_train_folder(tmp_path):
+def test_test_folder_without_train_folder_is_refused(tmp_path):
     root = fill(tmp_path / "root", parts=("test",))
     assert "no train folder" in failure(root)
 
 
-def test_test_folder_without_images(tmp_path):
+def test_test_folder_without_images_is_refused(tmp_path):
     root = fill(tmp_path / "root", parts=("train",))
     (root / "test").mkdir()
     assert f"{root / 'test'} has no images" in failure(root)
 
 
-def test_single_images_cannot_be_split(tmp_path):
+def test_one_image_per_class_without_test_folder_is_refused(tmp_path):
     assert "held out" in failure(fill(tmp_path / "root", parts=("train",), count=1))
 
 
@@ -104,7 +104,7 @@ def test_broken_link_is_named(tmp_path):
     assert str(root / "train" / "cat" / "link.png") in text and "delete or replace" in text
 
 
-def test_unwritable_data_dir(tmp_path):
+def test_unwritable_data_dir_is_named(tmp_path):
     root = fill(tmp_path / "root")
     (tmp_path / "file").write_text("x")
     text = failure(root, data_dir=tmp_path / "file")

@@ -1,14 +1,15 @@
-"""Augmentation of whole batches on the batch's device, one implementation for every data source.
+"""Augmentation of whole batches on their device, with one implementation for all data sets and devices.
 
-An operation draws one set of parameters per image from the generator it is given, its only source of randomness, and
-then applies them deterministically. No loop over images, no synchronisation with the host, no change of its input.
+This is the public interface: configurations name these classes as `meanteacher.data.augment.<Class>`, and an operation of
+your own subclasses `Operation`. This folder imports `meanteacher.config` and the modules of `meanteacher.data` that
+read images; `training` and `runs` may import it.
 """
 
 from meanteacher.data.augment.color import Jitter
 from meanteacher.data.augment.cutout import Cutout
 from meanteacher.data.augment.geometric import CropResize, Flip, Translate
 from meanteacher.data.augment.noise import GaussianNoise
-from meanteacher.data.augment.normalize import ZCA, Normalize
+from meanteacher.data.augment.normalize import ZCA, FittedNormalization, Normalize
 from meanteacher.data.augment.operation import Operation
 from meanteacher.data.augment.randaugment import RandAugment
 from meanteacher.data.augment.views import Augment
@@ -18,6 +19,7 @@ __all__ = [
     "Augment",
     "CropResize",
     "Cutout",
+    "FittedNormalization",
     "Flip",
     "GaussianNoise",
     "Jitter",

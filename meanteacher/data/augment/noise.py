@@ -8,7 +8,7 @@ from meanteacher.data.augment.operation import Operation
 
 
 class GaussianNoise(Operation):
-    """Independent N(0, std²) added to every value of the normalised image."""
+    """Add independent noise N(0, std²) to every value of the normalized image."""
 
     after_normalization = True
 

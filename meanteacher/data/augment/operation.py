@@ -1,16 +1,55 @@
-"""The base class of all augmentations."""
+"""The base class of all operations on a batch of images."""
 
 import torch
 from torch import Generator, Tensor
 
 
 class Operation:
-    """Images float32 [B, C, H, W] in [0, 1], C 1 or 3 → the same shape; the generator lives on the images' device.
+    """Images float32 [B, C, H, W] in [0, 1] to images of the same shape and range.
 
-    `draw(images, generator)` → parameters, [B, 1, 1, 1] each if nothing else is said; `apply(images, *parameters)`.
+    `draw(images, generator)` returns the random parameters, one set per image, as a tuple of tensors of shape
+    [B, 1, 1, 1] unless documented otherwise. `apply(images, *parameters)` is deterministic. The generator is on the
+    images' device and is the only source of randomness. Neither method loops over images, synchronizes host and
+    device, has shapes that depend on data, or modifies its input; then a step can be captured in a CUDA graph.
+
+    A subclass defines `draw` and `apply`, a constructor with keyword-only arguments if it has settings, and `check` if
+    it cannot process every shape. An operation of your own, for example in a module `pepper`::
+
+        class Pepper(Operation):
+            def __init__(self, *, share: Fraction):
+                self.share = share
+
+            def draw(self, images, generator):
+                return (torch.rand(images.shape, generator=generator, device=images.device) < self.share,)
+
+            def apply(self, images, black):
+                return images.masked_fill(black, 0.0)
+
+    is added to a view in a file `conf/augment/peppered.yaml` in any folder passed as `--config-dir`::
+
+        defaults: [standard, _self_]
+        views:
+          weak:
+            pepper:
+              _target_: pepper.Pepper
+              share: 0.05
+
+    Annotations from `meanteacher.config.types` are checked before anything is loaded.
     """
 
-    after_normalization = False  # True: takes normalised images
+    after_normalization = False
+    """If True, the operation is applied to normalized images, whose values are not limited to [0, 1]."""
+
+    def draw(self, images: Tensor, generator: Generator) -> tuple[Tensor, ...]:
+        """The random parameters, one set per image."""
+        raise NotImplementedError
+
+    def apply(self, images: Tensor, *parameters: Tensor) -> Tensor:
+        """The images changed according to the parameters, as a new tensor."""
+        raise NotImplementedError
+
+    def check(self, channels: int, height: int, width: int) -> None:
+        """Raise UserError if images of this shape cannot be processed. Called once, before training."""
 
     def __call__(self, images: Tensor, generator: Generator) -> Tensor:
         return self.apply(images, *self.draw(images, generator))
@@ -22,12 +61,14 @@ class Operation:
 
     @staticmethod
     def _grid(images: Tensor) -> tuple[Tensor, Tensor]:
-        """Rows int64 [H, 1] and columns int64 [W]."""
+        """Row numbers int64 [H, 1] and column numbers int64 [W]."""
         rows, columns = (torch.arange(size, device=images.device) for size in images.shape[2:])
         return rows[:, None], columns
 
     @staticmethod
     def _take(images: Tensor, rows: Tensor, columns: Tensor) -> Tensor:
-        """Each image at its own rows [B, 1, H, 1] and columns [B, 1, 1, W]. One flat gather is the fastest way."""
-        at = rows * images.shape[3] + columns
-        return images.flatten(2).gather(2, at.flatten(2).expand(-1, images.shape[1], -1)).unflatten(2, at.shape[2:])
+        """The pixels of each image at its rows [B, 1, H, 1] and columns [B, 1, 1, W]. One flat gather is fastest."""
+        index = rows * images.shape[3] + columns
+        return (
+            images.flatten(2).gather(2, index.flatten(2).expand(-1, images.shape[1], -1)).unflatten(2, index.shape[2:])
+        )

@@ -1,7 +1,8 @@
-"""RandAugment as in FixMatch (Sohn et al. 2020, arXiv 2001.07685, appendix), on whole batches and on their device.
+"""RandAugment as in FixMatch (Sohn et al. 2020, arXiv 2001.07685, appendix), for whole batches on their device.
 
-Every image draws its own transformations out of 14. A turn computes each kind for the whole batch and selects per image:
-no loop over images, no synchronisation with the host, no shape that depends on data.
+Own code because torchvision's RandAugment draws the same operations for all images of a batch. Here each image draws
+its own: every turn computes all 14 operations for the whole batch and selects one result per image. No loop over images,
+no host–device synchronization, no shapes that depend on data.
 """
 
 import torch
@@ -9,6 +10,7 @@ from pydantic import Field
 from torch import Generator, Tensor
 from torch.nn import functional
 
+from meanteacher.config.errors import UserError
 from meanteacher.config.types import Annotated, Fraction, NonNegativeFloat, PositiveInt
 from meanteacher.data.augment.operation import Operation
 
@@ -28,31 +30,34 @@ OPERATIONS = (
     "TranslateX",
     "TranslateY",
 )
-"""Pillow's names; an operation's number is its position."""
+"""The operations by Pillow's names. An operation's number is its position."""
 
 IDENTITY, AUTO_CONTRAST, EQUALIZE, POSTERIZE, SOLARIZE = range(5)
 BRIGHTNESS, COLOR, CONTRAST, SHARPNESS = range(5, 9)
 ROTATE, SHEAR_X, SHEAR_Y, TRANSLATE_X, TRANSLATE_Y = range(9, 14)
 
 LEVELS = 256
-FIXED = 16  # bits after the binary point of Pillow's source positions
+
+FRACTION_BITS = 16
+"""The bits after the binary point of Pillow's fixed-point source positions."""
 
 
 class RandAugment(Operation):
-    """`operations` turns; each does, with `probability`, one of OPERATIONS, all equally likely, and otherwise nothing.
+    """Apply `operations` randomly chosen operations in turn, each with `probability`.
 
-    Works on the 256 levels k / 255 and gives what Pillow gives for 8-bit images; other values are rounded to a level
-    first. Magnitudes are uniform in these ranges:
+    Every turn chooses one of OPERATIONS, all equally likely. Works on the 256 levels k / 255 and gives the results of
+    Pillow for 8-bit images; other values are first rounded to a level. Magnitudes are uniform in these ranges:
 
-    AutoContrast, Equalize, Identity: none.
+    AutoContrast, Equalize, Identity: no magnitude.
     Brightness, Color, Contrast, Sharpness: `enhance_min` to `enhance_max`, the factor of Pillow's ImageEnhance.
-    Posterize: `bits` to 8 bits are kept.
-    Solarize: 0 to 1; values from this share of 256 levels on are inverted.
-    Rotate: ±`degrees`, counterclockwise, about the centre.
-    ShearX, ShearY: ±`shear`, pixels per pixel of distance from the top or the left.
-    TranslateX, TranslateY: ±`translate`, the share of the side by which the content goes left or up.
+    Posterize: keeps `bits` to 8 bits.
+    Solarize: 0 to 1; levels from this fraction of 256 on are inverted.
+    Rotate: ±`degrees`, counterclockwise about the center.
+    ShearX, ShearY: ±`shear`, in pixels per pixel of distance from the top or left edge.
+    TranslateX, TranslateY: ±`translate`, the fraction of the side by which the content moves left or up.
 
-    Rotate, Shear and Translate take the nearest pixel; pixels from outside the image become `fill`.
+    Rotate, Shear and Translate use the nearest pixel; pixels from outside the image get the value `fill`.
+    Raises UserError if enhance_min is greater than enhance_max.
     """
 
     def __init__(
@@ -68,53 +73,59 @@ class RandAugment(Operation):
         translate: NonNegativeFloat,
         fill: Fraction,
     ):
+        if enhance_min > enhance_max:
+            raise UserError(f"RandAugment: enhance_min={enhance_min} is greater than enhance_max={enhance_max}")
         self.operations, self.probability, self.fill = operations, probability, fill
         self.enhance_min, self.enhance_max, self.bits = enhance_min, enhance_max, bits
         self.degrees, self.shear, self.translate = degrees, shear, translate
 
+    def check(self, channels: int, height: int, width: int) -> None:
+        if channels not in (1, 3):
+            raise UserError(f"RandAugment processes images with 1 or 3 channels, not {channels}; use another augment=")
+
     def draw(self, images: Tensor, generator: Generator) -> tuple[Tensor, Tensor]:
-        """Numbers of operations, int64, and their magnitudes, float32, each [operations, B, 1, 1, 1]."""
+        """The numbers of the operations, int64, and their magnitudes, float32, each [operations, B, 1, 1, 1]."""
         uniforms = self._uniform(3 * self.operations, images, generator)
-        chosen, done, share = uniforms.unflatten(0, (3, self.operations))
-        kind = torch.where(done < self.probability, (chosen * len(OPERATIONS)).long(), IDENTITY)
-        sided = 2 * share - 1
-        magnitude = torch.where(kind == POSTERIZE, (self.bits + (9 - self.bits) * share).floor(), share)
-        enhance = self.enhance_min + (self.enhance_max - self.enhance_min) * share
+        choice, application, strength = uniforms.unflatten(0, (3, self.operations))
+        kind = torch.where(application < self.probability, (choice * len(OPERATIONS)).long(), IDENTITY)
+        signed = 2 * strength - 1
+        magnitude = torch.where(kind == POSTERIZE, (self.bits + (9 - self.bits) * strength).floor(), strength)
+        enhance = self.enhance_min + (self.enhance_max - self.enhance_min) * strength
         magnitude = torch.where(kind >= BRIGHTNESS, enhance, magnitude)
-        magnitude = torch.where(kind >= ROTATE, sided * self.degrees, magnitude)
-        magnitude = torch.where(kind >= SHEAR_X, sided * self.shear, magnitude)
-        return kind, torch.where(kind >= TRANSLATE_X, sided * self.translate, magnitude)
+        magnitude = torch.where(kind >= ROTATE, signed * self.degrees, magnitude)
+        magnitude = torch.where(kind >= SHEAR_X, signed * self.shear, magnitude)
+        return kind, torch.where(kind >= TRANSLATE_X, signed * self.translate, magnitude)
 
     def apply(self, images: Tensor, kind: Tensor, magnitude: Tensor) -> Tensor:
         factor = torch.where((kind >= BRIGHTNESS) & (kind <= SHARPNESS), magnitude, 1.0)
         sources = self._sources(kind, magnitude, *images.shape[2:])
         images = (images * 255).round_()
         for turn, number in enumerate(kind):
-            moved = self._looked_up(images, number, magnitude[turn], sources[:, turn])
-            plain = self._plain(images, number)
-            images = moved.sub_(plain).mul_(factor[turn]).add_(plain).floor_().clamp_(0, 255)
+            mapped = self._map_pixels(images, number, magnitude[turn], sources[:, turn])
+            base = self._enhancement_base(images, number)
+            images = mapped.sub_(base).mul_(factor[turn]).add_(base).floor_().clamp_(0, 255)
         return images.div_(255)
 
-    def _looked_up(self, images: Tensor, kind: Tensor, magnitude: Tensor, sources: Tensor) -> Tensor:
-        """All kinds but the enhancers, with one gather.
+    def _map_pixels(self, images: Tensor, kind: Tensor, magnitude: Tensor, sources: Tensor) -> Tensor:
+        """Apply all operations except the enhancers, with one gather.
 
-        Its table is a channel's curve, 256 values, and then its pixels with `fill` around them.
+        The table it gathers from holds a channel's curve, 256 values, followed by its pixels with a border of `fill`.
         """
         levels = images.flatten(2).long()
         curve = self._curve(images.flatten(2), levels, kind.squeeze(3), magnitude.squeeze(3))
-        surrounded = functional.pad(images, (1, 1, 1, 1), value=round(255 * self.fill))
-        table = torch.cat([curve, surrounded.flatten(2)], 2)
+        bordered = functional.pad(images, (1, 1, 1, 1), value=round(255 * self.fill))
+        table = torch.cat([curve, bordered.flatten(2)], 2)
         moves = kind >= ROTATE
-        positions = torch.where(moves, self._positions(images, sources), 0).flatten(2)
-        index = levels.mul_(~moves.squeeze(3)).add_(positions)  # as torch.where, but in place and faster
+        positions = torch.where(moves, self._table_positions(images, sources), 0).flatten(2)
+        index = levels.mul_(~moves.squeeze(3)).add_(positions)  # like torch.where, but in place and faster
         return table.gather(2, index).view(images.shape)
 
     @staticmethod
     def _sources(kind: Tensor, magnitude: Tensor, height: int, width: int) -> Tensor:
-        """Where pixels come from: int64 [6, operations, B, 1, 1, 1], in pixels / 2**16 as in Pillow.
+        """The affine map to source positions: int64 [6, operations, B, 1, 1, 1], in pixels / 2**16 as in Pillow.
 
-        The first pixel's source column and its change along the columns and along the rows, then the source row, its
-        change along the rows and along the columns. The identity for kinds that move nothing.
+        First the source column of the first pixel and its change per column and per row, then the source row and its
+        change per row and per column. The identity map for operations that move no pixels.
         """
         magnitude = magnitude.to(_precise(magnitude))
         angle = torch.where(kind == ROTATE, magnitude, 0.0).deg2rad()
@@ -127,28 +138,28 @@ class RandAugment(Operation):
             slope = torch.where(kind == shear, magnitude, turned)
             moved = torch.where(kind == translate, (magnitude * size + 0.5).floor(), (1 - cos) * (size / 2))
             sources += [moved - turned * (other / 2) + (cos + slope) / 2, cos, slope]
-        return (torch.stack(sources) * 2**FIXED + 0.5).floor().long()
+        return (torch.stack(sources) * 2**FRACTION_BITS + 0.5).floor().long()
 
-    def _positions(self, images: Tensor, sources: Tensor) -> Tensor:
-        """Each pixel's source as a place in `apply`'s table: int64 [B, 1, H, W]."""
+    def _table_positions(self, images: Tensor, sources: Tensor) -> Tensor:
+        """The position of each pixel's source in the table of `_map_pixels`: int64 [B, 1, H, W]."""
         height, width = images.shape[2:]
         rows, columns = self._grid(images)
         left, left_along, left_across, top, top_along, top_across = sources
-        column = ((left + left_across * rows + left_along * columns) >> FIXED).clamp_(-1, width)
-        row = ((top + top_along * rows + top_across * columns) >> FIXED).clamp_(-1, height)
+        column = ((left + left_across * rows + left_along * columns) >> FRACTION_BITS).clamp_(-1, width)
+        row = ((top + top_along * rows + top_across * columns) >> FRACTION_BITS).clamp_(-1, height)
         return column.add_(row, alpha=width + 2).add_(LEVELS + width + 3)
 
     @staticmethod
     def _curve(values: Tensor, levels: Tensor, kind: Tensor, magnitude: Tensor) -> Tensor:
-        """What becomes of each level: float32 [B, C, 256], the identity for kinds that are no function of the level.
+        """The output of each level: float32 [B, C, 256]; the identity for operations that are not a function of the level.
 
-        Equalize may exceed 255, which `apply` cuts off. values: float32 [B, C, pixels]; levels: the same as int64.
+        Equalize may exceed 255; `apply` clamps it. values: float32 [B, C, H·W]; levels: the same as int64.
         """
         low, high = values.amin(2, keepdim=True), values.amax(2, keepdim=True)
         inputs = torch.arange(LEVELS, device=values.device)
-        dropped = torch.where(kind == POSTERIZE, 8 - magnitude, 0.0).long()
+        dropped_bits = torch.where(kind == POSTERIZE, 8 - magnitude, 0.0).long()
         threshold = torch.where(kind == SOLARIZE, LEVELS * magnitude, float(LEVELS))
-        curve = torch.where(inputs < threshold, inputs >> dropped << dropped, 255 - inputs).float()
+        curve = torch.where(inputs < threshold, inputs >> dropped_bits << dropped_bits, 255 - inputs).float()
 
         span = (high - low).to(_precise(values))
         scale = span.new_full((), 255) / span  # 255 / span would multiply by a rounded reciprocal
@@ -163,16 +174,19 @@ class RandAugment(Operation):
         return torch.where((kind == EQUALIZE) & (step > 0), equalized, curve)
 
     @staticmethod
-    def _plain(images: Tensor, kind: Tensor) -> Tensor:
-        """What the four enhancers blend with: black, the grey image, its mean or the smoothed image; black for others."""
+    def _enhancement_base(images: Tensor, kind: Tensor) -> Tensor:
+        """The image that an enhancer blends with: black, the gray image, its mean or the smoothed image.
+
+        Black for operations that are not enhancers.
+        """
         if images.shape[1] == 1:
-            grey = images
+            gray = images
         else:
             red, green, blue = images.split(1, 1)
-            grey = ((19595 * red + 38470 * green + 7471 * blue + 2**15) / 2**16).floor_()
-        pixels = grey[0].numel()
-        mean = ((grey.sum((1, 2, 3), keepdim=True) + pixels / 2) / pixels).floor_()
-        flat = torch.where(kind == COLOR, grey, torch.where(kind == CONTRAST, mean, 0.0))
+            gray = ((19595 * red + 38470 * green + 7471 * blue + 2**15) / 2**16).floor_()
+        pixels = gray[0].numel()
+        mean = ((gray.sum((1, 2, 3), keepdim=True) + pixels / 2) / pixels).floor_()
+        flat = torch.where(kind == COLOR, gray, torch.where(kind == CONTRAST, mean, 0.0))
         columns = (images[:, :, :-2] + images[:, :, 1:-1]).add_(images[:, :, 2:])
         squares = (columns[..., :-2] + columns[..., 1:-1]).add_(columns[..., 2:])
         smooth = images.clone()
@@ -181,5 +195,5 @@ class RandAugment(Operation):
 
 
 def _precise(tensor: Tensor) -> torch.dtype:
-    """What Pillow computes with, where the device has it."""
+    """Pillow's float64, or float32 on devices without it."""
     return torch.float32 if tensor.device.type == "mps" else torch.float64

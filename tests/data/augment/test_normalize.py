@@ -1,4 +1,4 @@
-"""Normalizations against numpy."""
+"""Normalizations against NumPy."""
 
 import numpy as np
 import pytest
@@ -19,7 +19,7 @@ def chunked(request, monkeypatch):
 
 
 @pytest.mark.parametrize("channels", [1, 3])
-def test_normalize(chunked, channels, tmp_path):
+def test_normalize_matches_numpy(chunked, channels, tmp_path):
     pixels = random_pixels(37, channels)
     pixels[:, 0] //= 3
     file = np.memmap(tmp_path / "pixels", dtype=np.uint8, mode="w+", shape=pixels.shape)
@@ -50,7 +50,7 @@ def contrast_normalized(pixels, scale):
 
 
 @pytest.mark.parametrize("channels", [1, 3])
-def test_zca_whitens(chunked, channels):
+def test_zca_matches_numpy(chunked, channels):
     pixels, scale, epsilon = random_pixels(600, channels, side=4), 7.0, 0.05
     zca = ZCA(scale=scale, epsilon=epsilon)
     zca.fit(pixels)
@@ -65,7 +65,7 @@ def test_zca_whitens(chunked, channels):
     np.testing.assert_allclose(np.cov(whitened.flatten(1).double().T, bias=True), shrunk, atol=1e-4)
 
 
-def test_zca_with_little_epsilon_gives_the_identity_covariance():
+def test_zca_with_small_epsilon_gives_the_identity_covariance():
     pixels = random_pixels(600, 3, side=4)
     zca = ZCA(scale=55.0, epsilon=1e-4)
     zca.fit(pixels)
@@ -83,7 +83,7 @@ def test_zca_fits_on_evenly_spaced_images(monkeypatch):
     assert torch.equal(some.mean, chosen.mean) and torch.equal(some.matrix, chosen.matrix)
 
 
-def test_zca_takes_an_image_of_one_value_as_zero():
+def test_zca_treats_a_constant_image_as_zero():
     pixels = random_pixels(50, 1, side=3)
     pixels[0], pixels[1] = 0, 91
     zca = ZCA(scale=55.0, epsilon=0.1)
@@ -93,7 +93,7 @@ def test_zca_takes_an_image_of_one_value_as_zero():
 
 
 @pytest.mark.parametrize("normalize", [Normalize(), ZCA(scale=55.0, epsilon=0.1)], ids=["Normalize", "ZCA"])
-def test_use_before_fit(normalize):
+def test_use_before_fit_raises(normalize):
     with pytest.raises(RuntimeError, match="used before fit"):
         normalize.to("cpu")(random_images())
 

@@ -1,4 +1,4 @@
-"""Batched augmentation against torchvision and numpy, image by image, with the parameters that were drawn."""
+"""Batched operations against torchvision and NumPy, image by image, with the same parameters."""
 
 import math
 
@@ -32,7 +32,7 @@ IDENTITIES = [
 
 
 def assert_each_matches(operation, images, reference, tolerance=1e-6):
-    """The whole batch against `reference(image, *its parameters)`, one image at a time."""
+    """Compare the whole batch with `reference(image, *parameters)` for each image."""
     parameters = operation.draw(images, generator())
     results = operation.apply(images, *parameters)
     for index, (image, result) in enumerate(zip(images, results, strict=True)):
@@ -42,7 +42,7 @@ def assert_each_matches(operation, images, reference, tolerance=1e-6):
 
 @pytest.mark.parametrize("shape", SHAPES)
 @pytest.mark.parametrize(("padding", "mode"), [("reflect", "reflect"), ("zero", "constant")])
-def test_translate_crops_what_numpy_pads(shape, padding, mode):
+def test_translate_matches_numpys_padding(shape, padding, mode):
     def reference(image, top, left):
         padded = np.pad(image.numpy(), ((0, 0), (4, 4), (4, 4)), mode=mode)
         return padded[:, top : top + shape[2], left : left + shape[3]]
@@ -60,14 +60,20 @@ def test_translate_reaches_the_largest_offsets():
             np.testing.assert_array_equal(result[0].numpy(), padded[:, top : top + 5, left : left + 5])
 
 
-def test_translate_by_more_than_the_image_can_reflect():
-    with pytest.raises(UserError, match="^Translate: images of side 16 cannot reflect 16 pixels$"):
-        Translate(pixels=16, padding="reflect")(random_images(), generator())
+def test_translate_refuses_images_that_are_too_small():
+    with pytest.raises(
+        UserError, match="^pixels=16 cannot be padded by reflection on images of 16×20 pixels; use pixels=15 or"
+    ):
+        Translate(pixels=16, padding="reflect").check(3, 16, 20)
+    Translate(pixels=15, padding="reflect").check(3, 16, 20)
+    Translate(pixels=20, padding="zero").check(3, 16, 20)
+    with pytest.raises(UserError, match="pixels=21 is more than the side"):
+        Translate(pixels=21, padding="zero").check(3, 16, 20)
     assert Translate(pixels=16, padding="zero")(random_images(), generator()).shape == SHAPES[0]
 
 
 @pytest.mark.parametrize("shape", SHAPES)
-def test_flip(shape):
+def test_flip_matches_torchvision(shape):
     def reference(image, flipped):
         return tv.hflip(image) if flipped else image
 
@@ -76,14 +82,14 @@ def test_flip(shape):
 
 @pytest.mark.parametrize("shape", SHAPES)
 @pytest.mark.parametrize("scales", [(0.05, 1.0), (0.0, 0.0), (0.9, 1.0)])
-def test_crop_resize(shape, scales):
+def test_crop_resize_matches_torchvision(shape, scales):
     def reference(image, top, left, side):
         return tv.resized_crop(image, top, left, side, side, shape[2:], InterpolationMode.BILINEAR, antialias=False)
 
     assert_each_matches(CropResize(scale_min=scales[0], scale_max=scales[1]), random_images(shape), reference, 2e-6)
 
 
-def test_crop_resize_sees_nothing_outside_the_square():
+def test_crop_resize_uses_pixels_of_the_square_only():
     images = torch.full((4, 3, 16, 16), math.nan)
     images[:, :, 5:9, 6:10] = 0.5
     top, left, side = (torch.full((4, 1, 1, 1), number) for number in (5, 6, 4))
@@ -93,14 +99,14 @@ def test_crop_resize_sees_nothing_outside_the_square():
 @pytest.mark.parametrize("shape", SHAPES)
 @pytest.mark.parametrize("step", ["brightness", "contrast", "saturation", "hue"])
 @pytest.mark.parametrize("strength", [0.3, 0.5])
-def test_jitter_one_step(shape, step, strength):
+def test_each_step_of_jitter_matches_torchvision(shape, step, strength):
     def reference(image, *parameters):
         return getattr(tv, f"adjust_{step}")(image, parameters[list(JITTER).index(step)])
 
     assert_each_matches(Jitter(**JITTER | {step: strength}), random_images(shape), reference, 2e-6)
 
 
-def test_jitter_order():
+def test_jitter_applies_its_steps_in_order():
     def reference(image, brightness, contrast, saturation, hue):
         image = tv.adjust_contrast(tv.adjust_brightness(image, brightness), contrast)
         return tv.adjust_hue(tv.adjust_saturation(image, saturation), hue)
@@ -109,22 +115,22 @@ def test_jitter_order():
     assert_each_matches(jitter, random_images((40, 3, 8, 8)), reference, 5e-6)
 
 
-def test_hue_of_greys_primaries_and_ties():
-    colours = torch.tensor(
+def test_hue_of_gray_and_primary_colors_matches_torchvision():
+    colors = torch.tensor(
         [[0, 0, 0], [1, 1, 1], [0.5, 0.5, 0.5], [1, 0, 0], [0, 1, 0], [0, 0, 1], [1, 1, 0], [0, 1, 1]]
     )
-    images = colours[:, :, None, None].expand(-1, -1, 4, 4)
+    images = colors[:, :, None, None].expand(-1, -1, 4, 4)
     assert_each_matches(Jitter(**JITTER | {"hue": 0.5}), images, lambda image, *rest: tv.adjust_hue(image, rest[3]))
 
 
-def test_hue_and_saturation_leave_one_channel_alone():
+def test_hue_and_saturation_do_not_change_one_channel():
     images = random_images(SHAPES[1])
     assert torch.equal(Jitter(**JITTER | {"hue": 0.5, "saturation": 0.9})(images, generator()), images)
 
 
 @pytest.mark.parametrize("shape", SHAPES)
 @pytest.mark.parametrize("share", [0.5, 0.3, 1.0])
-def test_cutout(shape, share):
+def test_cutout_matches_slicing(shape, share):
     side = round(share * min(shape[2:]))
 
     def reference(image, row, column):
@@ -148,7 +154,7 @@ class TestEveryOperation:
         if not operation.after_normalization:
             assert result.min() >= 0 and result.max() <= 1
 
-    def test_is_determined_by_the_generator_alone(self, operation, shape):
+    def test_is_determined_by_the_generator_only(self, operation, shape):
         images = random_images(shape)
         first = operation(images, generator(5))
         torch.manual_seed(123)
@@ -160,7 +166,7 @@ class TestEveryOperation:
         operation(images, generator(5))
         assert torch.equal(torch.rand(3), expected)
 
-    def test_images_get_parameters_of_their_own(self, operation, shape):
+    def test_each_image_gets_its_own_parameters(self, operation, shape):
         image = random_images(shape)[:1].expand(32, -1, -1, -1)
         results = operation(image, generator())
         assert len(torch.unique(results.flatten(1), dim=0)) > (1 if isinstance(operation, Flip) else 5)
@@ -177,17 +183,17 @@ class TestEveryOperation:
 
 @pytest.mark.parametrize("operation", IDENTITIES, ids=operation_name)
 @pytest.mark.parametrize("channels", [1, 3])
-def test_identities(operation, channels):
+def test_neutral_settings_change_nothing(operation, channels):
     images = random_images((6, channels, 16, 16))
     assert torch.equal(operation(images, generator()), images)
 
 
-def test_flip_with_certainty():
+def test_flip_with_probability_1():
     images = random_images()
     assert torch.equal(Flip(probability=1.0)(images, generator()), images.flip(3))
 
 
-def test_ranges_of_draws():
+def test_draws_have_the_documented_ranges():
     images = torch.empty(4000, 3, 6, 10)
     for offsets in Translate(pixels=3, padding="zero").draw(images, generator()):
         assert offsets.dtype == torch.int64 and offsets.unique().tolist() == list(range(7))
@@ -198,7 +204,7 @@ def test_ranges_of_draws():
     assert noise.mean().item() == pytest.approx(0, abs=1e-3) and noise.std().item() == pytest.approx(0.2, rel=0.01)
 
 
-def test_range_of_jitter():
+def test_jitter_draws_have_the_documented_ranges():
     draws = Jitter(brightness=0.4, contrast=1.5, saturation=0.0, hue=0.1).draw(torch.empty(4000, 3, 1, 1), generator())
     for parameter, low, high in zip(draws, (0.6, 0.0, 1.0, -0.1), (1.4, 2.5, 1.0, 0.1), strict=True):
         assert low - 1e-6 <= parameter.min() and parameter.max() <= high + 1e-6
@@ -207,7 +213,7 @@ def test_range_of_jitter():
         assert parameter.mean().item() == pytest.approx((low + high) / 2, abs=0.04)
 
 
-def test_range_of_crops():
+def test_crop_draws_have_the_documented_ranges():
     images = torch.empty(20_000, 1, 64, 64)
     top, left, side = CropResize(scale_min=0.25, scale_max=1.0).draw(images, generator())
     assert side.min() == 32 and side.max() == 64
@@ -224,7 +230,7 @@ def test_range_of_crops():
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs CUDA")
 @pytest.mark.parametrize("operation", OPERATIONS, ids=operation_name)
-def test_cuda_does_not_synchronise(operation):
+def test_no_synchronization_on_cuda(operation):
     images, source = random_images().cuda(), torch.Generator("cuda").manual_seed(0)
     operation(images, source)
     torch.cuda.set_sync_debug_mode("error")
