@@ -3,16 +3,15 @@
 import torch
 from torch import Tensor
 
-from meanteacher.data.batches import Batches, derive
+from meanteacher.data.batches import Batches
 from meanteacher.data.loader import RawBatch
+from meanteacher.data.random_streams import RunStream, derive_seed
 from meanteacher.methods.base import Method
 from meanteacher.methods.common.ema import EMA
 from meanteacher.optim.optimizers import LearningRate
 from meanteacher.training.cuda_graph import CUDAGraphStep
 from meanteacher.training.device import autocast
 from meanteacher.training.meters import Meter
-
-DROPOUT = 4
 
 
 class TrainStep:
@@ -55,7 +54,7 @@ class TrainStep:
         return self.batches.images_per_step()
 
     def __call__(self, step: int) -> None:
-        torch.manual_seed(derive(self.seed, DROPOUT, step))
+        torch.manual_seed(derive_seed(self.seed, RunStream.TRAINING_STEP, step))
         labeled, unlabeled = self.batches.draw(step)
         self.work(torch.full((), float(step), device=self.device), *labeled, *unlabeled)
         self.meter.count += 1
