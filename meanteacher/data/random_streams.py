@@ -21,7 +21,7 @@ class SplitStream(IntEnum):
     """The order of the images within each class."""
 
     CLASS_ORDER = 2
-    """The order in which the classes take turns: which ones get one image more where the labels do not divide evenly."""
+    """The order in which classes take turns, so which ones get one image more if labels do not divide evenly."""
 
 
 class RunStream(IntEnum):
