@@ -14,7 +14,7 @@ class SplitStream(IntEnum):
     """Streams of the choice of labeled images, seeded with `split_seed`.
 
     NumPy pads short seeds with zeros, so where `split_seed` equals the run's seed, these two streams hold the same
-    numbers as `LABELED_ORDER` and `UNLABELED_ORDER` of epoch 0. Published splits depend on it.
+    numbers as `LABELED_ORDER` and `UNLABELED_ORDER` of epoch 0. Changing that would change every drawn split.
     """
 
     IMAGE_ORDER = 1
