@@ -30,7 +30,10 @@ class Labeled:
 
 @dataclass(frozen=True)
 class Unlabeled:
-    """A batch of B unlabeled images. index: int64 [B], positions in the training part; views: each float32 [B, C, H, W]."""
+    """A batch of B unlabeled images.
+
+    index: int64 [B], positions in the training part; views: each float32 [B, C, H, W].
+    """
 
     index: Tensor
     views: tuple[Tensor, ...]
@@ -40,7 +43,8 @@ class Unlabeled:
 class StepOutput:
     """The result of a training step.
 
-    loss: 0-dim, with gradient; metrics: detached 0-dim tensors, averaged over the log interval and logged as `train/<name>`.
+    loss: 0-dim, with gradient. metrics: detached 0-dim tensors, averaged over the log interval and logged as
+    `train/<name>`.
     """
 
     loss: Tensor

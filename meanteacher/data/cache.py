@@ -38,7 +38,7 @@ def describe(error: BaseException) -> str:
 def allocate(*, folder: Path, part: str, shape: tuple[int, ...]) -> np.ndarray:
     """A writable uint8 memory map of `shape` in a cache folder under construction; `part` is "train" or "test".
 
-    The disk space is reserved at once, because running out of it later would kill the process instead of raising OSError.
+    The disk space is reserved at once: running out of it later would kill the process instead of raising OSError.
     """
     path = folder / f"{part}.npy"
     pixels = np.lib.format.open_memmap(path, mode="w+", dtype=np.uint8, shape=shape)
@@ -49,7 +49,7 @@ def allocate(*, folder: Path, part: str, shape: tuple[int, ...]) -> np.ndarray:
 
 
 def load_or_decode(*, directory: Path, key: str, decode: Callable[[Path], Dataset]) -> Dataset:
-    """The data set stored in `directory/cache/key`, its pixels memory-mapped read-only; decoded first if it is not there.
+    """The data set in `directory/cache/key`, its pixels memory-mapped read-only; decoded first if it is not there.
 
     decode: a function of an empty folder that returns a Dataset whose pixels were made by `allocate` in that folder.
 
@@ -115,7 +115,7 @@ def load_or_compute(*, directory: Path, key: str, condition: str, compute: Calla
 
 
 def map_in_threads(*, function: Callable[[Any], Any], items: Sequence[Any], nbytes: int, title: str) -> list[Any]:
-    """Apply `function` to every item in a pool of threads and return the results in order; on a terminal, show a progress bar.
+    """Apply `function` to every item in threads, with a progress bar on a terminal. Returns the results in order.
 
     nbytes: the total size of the items' files. One thread per processor pays off for large files only: with small
     files most of the time is spent in the interpreter, which runs one thread at a time, and two threads are slower
@@ -153,7 +153,7 @@ def _report_write_errors(directory: Path) -> Iterator[None]:
 
 @contextlib.contextmanager
 def _lock(final: Path) -> Iterator[None]:
-    """Hold the lock of one cache folder. The operating system releases it when the process ends, even if it is killed."""
+    """Hold the lock of one cache folder. It is released when the process ends, even if it is killed."""
     from filelock import FileLock
 
     with FileLock(final.with_name(f".{final.name}.lock")):

@@ -64,7 +64,7 @@ def cifar100(*, data_dir: str) -> Dataset:
 
 
 def svhn(*, data_dir: str, extra: bool) -> Dataset:
-    """SVHN, cropped digits: 73,257 + 26,032 images [3, 32, 32]; `extra` appends 531,131 easier ones to the training part.
+    """SVHN, cropped digits: 73,257 + 26,032 images [3, 32, 32]; `extra` adds 531,131 easier ones for training.
 
     Raises UserError if it is not in data_dir and cannot be downloaded.
     """
@@ -149,7 +149,7 @@ def digits(*, image_size: Annotated[int, Field(ge=1, le=512)]) -> Dataset:
 def _read_digits() -> tuple[np.ndarray, np.ndarray]:
     """Images [N, 8, 8], 0 to 16, and targets [N].
 
-    They are read from scikit-learn's file if possible, because importing scikit-learn takes as long as importing PyTorch.
+    Read from scikit-learn's file if possible, because importing scikit-learn takes as long as importing PyTorch.
     """
     package = importlib.util.find_spec("sklearn")
     file = Path(package.origin).parent / "datasets/data/digits.csv.gz"
@@ -212,7 +212,7 @@ def _copy_images(
 
 
 def _download(*, source: _Source, directory: Path, arguments: dict[str, Any]) -> Any:
-    """A torchvision data set, downloaded if necessary. On failure raises UserError, which says which file to put where."""
+    """A torchvision data set, downloaded if necessary. On failure raises UserError with the files to provide."""
     import tarfile
     import zlib
     from http.client import HTTPException
@@ -229,7 +229,7 @@ def _download(*, source: _Source, directory: Path, arguments: dict[str, Any]) ->
 
 
 def _unpack(*, folder: Path, archives: list[str]) -> None:
-    """Decompress .gz files that are not decompressed yet: torchvision rejects a .gz file with another checksum than its own.
+    """Decompress .gz files: torchvision accepts any decompressed file, but a .gz file only with its own checksum.
 
     A damaged file is left to torchvision, which downloads it again. The caller holds the lock of the cache.
     """
@@ -273,7 +273,7 @@ def _socket_timeout() -> Iterator[None]:
 
 @contextlib.contextmanager
 def _hide_progress() -> Iterator[None]:
-    """Hide torchvision's progress bars if standard error is not a terminal: in a log file they fill thousands of lines."""
+    """Hide torchvision's progress bars if standard error is not a terminal: they fill a log file."""
     if sys.stderr.isatty():
         yield
     else:

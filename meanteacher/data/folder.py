@@ -142,7 +142,7 @@ def _decode_image(*, path: Path, image_size: int) -> tuple[np.ndarray, bool]:
 
 
 def _convert_to_rgb(image: Any) -> Any:
-    """Convert a Pillow image to RGB with 8 bits per channel. Raises ValueError if the range of its values is unknown."""
+    """Convert a Pillow image to RGB with 8 bits per channel. Raises ValueError if its range of values is unknown."""
     from PIL import Image
 
     if image.mode.startswith("I;16"):

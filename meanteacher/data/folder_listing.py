@@ -63,9 +63,7 @@ def list_images(*, root: str | None, directory: Path) -> Listing:
     if has_unlabeled and not unlabeled:
         listing.notes.append("unlabeled/ contains no images")
     if skipped:
-        listing.notes.append(
-            f"files skipped: {len(skipped)} (hidden, without an image suffix, or not in a class folder)"
-        )
+        listing.notes.append(f"files skipped: {len(skipped)} (hidden, no image suffix, or not in a class folder)")
     return listing
 
 
@@ -92,9 +90,7 @@ def _assign_targets(
             raise UserError(
                 f"{root} has no test folder and one image per class, so none can be held out: add more images"
             )
-        notes.append(
-            f"there is no test folder: a fixed fifth of each class ({held_out.sum()} images) is held out as the test part"
-        )
+        notes.append(f"there is no test folder: a fixed fifth of each class ({held_out.sum()} images) is the test part")
         test_files, test_targets = [files[row] for row in np.flatnonzero(held_out)], targets[held_out]
         files, targets = [files[row] for row in np.flatnonzero(~held_out)], targets[~held_out]
     return Listing(

@@ -89,7 +89,7 @@ def choose_storage(mode: str, pixels: np.ndarray, free_bytes: int) -> str:
 
 
 class Loader:
-    """`loader(step)` returns the labeled and the unlabeled images of a step; without `unlabeled_batch`, (labeled, None).
+    """`loader(step)` returns the labeled and the unlabeled images of a step; None if `unlabeled_batch` is 0.
 
     The images depend on (seed, step) only, whatever the storage. With storage `mmap`, a thread prefetches the next
     step's batch: it reads it, pins it and copies it to the device.

@@ -14,14 +14,14 @@ class SplitStream(IntEnum):
     """Streams of the choice of labeled images, seeded with `split_seed`.
 
     NumPy pads short seeds with zeros, so where `split_seed` equals the run's seed, these two streams hold the same
-    numbers as `LABELED_ORDER` and `UNLABELED_ORDER` of epoch 0. Published splits depend on it.
+    numbers as `LABELED_ORDER` and `UNLABELED_ORDER` of epoch 0. Changing that would change every drawn split.
     """
 
     IMAGE_ORDER = 1
     """The order of the images within each class."""
 
     CLASS_ORDER = 2
-    """The order in which the classes take turns: which ones get one image more where the labels do not divide evenly."""
+    """The order in which classes take turns, so which ones get one image more if labels do not divide evenly."""
 
 
 class RunStream(IntEnum):

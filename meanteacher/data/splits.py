@@ -40,7 +40,7 @@ class Split:
 
 
 def shuffle_by_class(targets: np.ndarray, classes: int, split_seed: int) -> list[np.ndarray]:
-    """For each class, the positions of its images in a random order that depends on `split_seed` and the targets only."""
+    """The positions of each class in a random order that depends on `split_seed` and the targets only."""
     rng = numpy_generator(split_seed, SplitStream.IMAGE_ORDER)
     return [rng.permutation(np.flatnonzero(targets == c)) for c in range(classes)]
 
@@ -57,7 +57,7 @@ def rank_images(by_class: list[np.ndarray], split_seed: int) -> np.ndarray:
 
 
 def apportion(sizes: np.ndarray, total: int) -> np.ndarray:
-    """Divide `total` among the classes in proportion to `sizes`, by the largest-remainder method: int64, one per class."""
+    """Divide `total` among classes in proportion to `sizes`, by the largest-remainder method: int64, one per class."""
     exact = sizes * total / sizes.sum()
     counts = np.floor(exact).astype(int)
     counts[np.argsort(counts - exact, kind="stable")[: total - counts.sum()]] += 1
@@ -172,7 +172,7 @@ def parse_json(path: Path, text: str, data: Dataset) -> tuple[np.ndarray, np.nda
 def matches(
     data: Dataset, labeled: np.ndarray, held_out: np.ndarray, identities: list[tuple[str, str]], images: int
 ) -> bool:
-    """Whether stored positions are valid for `data`. identities: names and classes of the labeled images when stored."""
+    """Whether stored positions are valid for `data`. identities: stored names and classes of the labeled images."""
     train, positions = data.train, np.concatenate([labeled, held_out])
     if images != len(train.targets) or not len(labeled) or len(labeled) != len(identities):
         return False
@@ -184,7 +184,7 @@ def matches(
 
 
 def parse_list(path: Path, text: str, data: Dataset) -> np.ndarray:
-    """The positions named by a text list, int64 and sorted. An image may be named without its folder if that is unique."""
+    """The positions named by a text list, int64 and sorted. Images may be named without folder if that is unique."""
     positions = {name: i for i, name in enumerate(data.train.names)}
     counts = Counter(Path(name).name for name in positions)
     by_file = {file: i for name, i in positions.items() if counts[file := Path(name).name] == 1}

@@ -49,3 +49,12 @@ def test_modules_that_decode_images_do_not_import_torch(module):
     code = f"import sys, {module}; print([name for name in ('torch', 'torchvision', 'PIL') if name in sys.modules])"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
+
+
+def test_checking_the_values_of_an_augmentation_does_not_import_torch():
+    code = (
+        "import sys; from meanteacher.config.schema import signature; "
+        "names = signature('augment', 'meanteacher.data.augment.Translate'); print(*names, 'torch' in sys.modules)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.split() == ["pixels", "padding", "False"]

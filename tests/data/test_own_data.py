@@ -17,7 +17,8 @@ from meanteacher.data import Dataset, Images
 def load(*, size: PositiveInt) -> Dataset:
     def part(count):
         targets = np.arange(count) % 2
-        pixels = np.random.default_rng(count).integers(0, 100, (count, 1, size, size)) + 100 * targets[:, None, None, None]
+        pixels = np.random.default_rng(count).integers(0, 100, (count, 1, size, size))
+        pixels += 100 * targets[:, None, None, None]
         return Images(pixels=pixels.astype(np.uint8), targets=targets, names=[f"{i}" for i in range(count)])
 
     return Dataset(name="squares", classes=["dark", "bright"], train=part(60), test=part(20))

@@ -1,8 +1,8 @@
 """Augmentation of whole batches on their device, with one implementation for all data sets and devices.
 
-This is the public interface: configurations name these classes as `meanteacher.data.augment.<Class>`, and an operation of
-your own subclasses `Operation`. This folder imports `meanteacher.config` and the modules of `meanteacher.data` that
-read images; `training` and `runs` may import it.
+This is the public interface: configurations name these classes as `meanteacher.data.augment.<Class>`, and an operation
+of your own subclasses `Operation`. This folder imports `meanteacher.config` and `meanteacher.data.cache`; the rest of
+`meanteacher.data`, `training` and `runs` may import it.
 """
 
 from meanteacher.data.augment.color import Jitter

@@ -1,8 +1,8 @@
 """RandAugment as in FixMatch (Sohn et al. 2020, arXiv 2001.07685, appendix), for whole batches on their device.
 
 Own code because torchvision's RandAugment draws the same operations for all images of a batch. Here each image draws
-its own: every turn computes all 14 operations for the whole batch and selects one result per image. No loop over images,
-no host–device synchronization, no shapes that depend on data.
+its own: every turn computes all 14 operations for the whole batch and selects one result per image. No loop over
+images, no host–device synchronization, no shapes that depend on data.
 """
 
 import torch
@@ -151,7 +151,7 @@ class RandAugment(Operation):
 
     @staticmethod
     def _curve(values: Tensor, levels: Tensor, kind: Tensor, magnitude: Tensor) -> Tensor:
-        """The output of each level: float32 [B, C, 256]; the identity for operations that are not a function of the level.
+        """The output of each level: float32 [B, C, 256]; the identity for operations that do not map levels.
 
         Equalize may exceed 255; `apply` clamps it. values: float32 [B, C, H·W]; levels: the same as int64.
         """
