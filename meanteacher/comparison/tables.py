@@ -155,13 +155,13 @@ def published_table(published: pd.DataFrame) -> Table:
     about = ["dataset", "method", "network", "selection", "source", "protocol"]
     rows = []
     for (dataset, method, network, selection, source, protocol), series in published.groupby(about, sort=False):
-        cells = [word_cell(f"{method} (published)"), word_cell(dataset), word_cell(network)]
+        cells = [word_cell(method), word_cell(dataset), word_cell(network)]
         for label in labels:
             at_label = series[series["label"] == label]
             deviations = "".join(f" ± {value:.2f}" for value in at_label["std"].dropna())
             cells += [Cell(f"{error:.2f}{deviations}", error) for error in at_label["error"]] or [Cell("–")]
-        rows.append([*cells, word_cell(selection), word_cell(source), word_cell(protocol)])
-    columns = ["method", "dataset", "network", *map(label_text, labels), "evaluation", "source", "protocol"]
+        rows.append([*cells, word_cell(selection), word_cell(f"{source}: {protocol}")])
+    columns = ["method", "dataset", "network", *map(label_text, labels), "evaluation", "source and protocol"]
     note = "Reported by others under their own protocols: for orientation, not part of any verdict."
     return Table("Published errors (%)", columns, rows, note)
 
