@@ -19,7 +19,10 @@ MARKERS = "osD^vP"
 
 
 def draw_labels(axes: "Axes", protocol: Protocol, summary: pd.DataFrame, score: str, published: pd.DataFrame) -> None:
-    """Error over the number of labels (logarithmic): mean with a band of one standard deviation, other networks dotted."""
+    """Error over the number of labels (logarithmic): means with a band of one standard deviation.
+
+    Networks that are not deployed are dotted, published errors are dashed.
+    """
     labels = labels_of(summary)
     positions = label_positions(labels, protocol)
     styles = styles_of(protocol)
@@ -118,7 +121,7 @@ def draw_setting(axes: "Axes", protocol: Protocol, summary: pd.DataFrame, score:
 
 
 def scale_setting(axes: "Axes", values: list[float]) -> None:
-    """A logarithmic axis where all values are positive, one with a linear part around 0 where the smallest value is 0."""
+    """A logarithmic axis where all values are positive; linear around 0 where the smallest value is 0."""
     positive = [value for value in values if value > 0]
     if values[0] > 0:
         axes.set_xscale("log")

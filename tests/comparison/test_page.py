@@ -49,7 +49,7 @@ def test_click_sorts_by_number_with_missing_values_last(tmp_path):
     page = compare([put(tmp_path / "runs", *runs)], tmp_path / "out").files["comparison.html"]
     before, head = sorted_methods(page, tmp_path / "a", "")
     assert before == ["m1", "m2", "m3", "m4"] and "aria-sort" not in head
-    # 10.0, 11.5, 13.0 and 30.5 have the same order as text and as numbers, so the second column, with 7.5 and 25.5, decides
+    # 10.0, 11.5, 13.0 and 30.5 have the same order as text and as numbers; 7.5 and 25.5 of the second column do not
     once, head = sorted_methods(page, tmp_path / "b", "3")
     assert once == ["m2", "m1", "m4", "m3"] and head.count('aria-sort="ascending"') == 1
     twice, head = sorted_methods(page, tmp_path / "c", "3, 3")
