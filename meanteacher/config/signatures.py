@@ -60,15 +60,25 @@ def find_definition(module: str, name: str) -> tuple[ast.stmt | None, str]:
 
 
 def constructor_parameters(module: str, name: str) -> dict[str, ast.expr | None] | None:
-    """Keyword names and annotations of a function or of a class's constructor, inherited ones too; None if it is not defined."""
+    """Keyword names and annotations of a function or of a class's constructor; None if it is not defined.
+
+    A class without a constructor has its base class's; `**keywords` in a constructor stand for its base class's arguments.
+    """
     node, module = find_definition(module, name)
     if node is None:
         return None
-    while isinstance(node, ast.ClassDef):
-        init = [inner for inner in node.body if isinstance(inner, ast.FunctionDef) and inner.name == "__init__"]
-        base = ast.unparse(node.bases[0]) if node.bases else ""
-        node, module = (init[0], module) if init else find_definition(module, base)
-    return {argument.arg: argument.annotation for argument in node.args.kwonlyargs} if node else {}
+    if not isinstance(node, ast.ClassDef):
+        return annotations(node)
+    init = [inner for inner in node.body if isinstance(inner, ast.FunctionDef) and inner.name == "__init__"]
+    inherited = {}
+    if node.bases and (not init or init[0].args.kwarg):
+        inherited = constructor_parameters(module, ast.unparse(node.bases[0])) or {}
+    return inherited | (annotations(init[0]) if init else {})
+
+
+def annotations(function: ast.FunctionDef) -> dict[str, ast.expr | None]:
+    """The annotations of a function's keyword-only arguments by name."""
+    return {argument.arg: argument.annotation for argument in function.args.kwonlyargs}
 
 
 def annotated_type(node: ast.expr | None) -> Any:

@@ -20,7 +20,7 @@ class Meter:
         for name, value in metrics.items():
             if name not in self.sums:
                 self.sums[name] = torch.zeros((), device=value.device)
-            self.sums[name].add_(value.detach())
+            self.sums[name].add_(value)
 
     def means(self) -> dict[str, float]:
         """Means since they were last asked for."""

@@ -1,8 +1,11 @@
 """One training step: eager, or compiled and on a GPU replayed as one CUDA graph."""
 
+from collections.abc import Callable
+
 import torch
 from torch import Tensor
 
+from meanteacher.data.batch import Labeled, Unlabeled
 from meanteacher.data.batches import Batches
 from meanteacher.data.loader import RawBatch
 from meanteacher.data.random_streams import RunStream, derive_seed
@@ -43,9 +46,9 @@ class TrainStep:
         if state is not None:
             self.load_state_dict(state)
         self.learning_rate = LearningRate(optimizer, lr, schedule, device)
-        self.loss = (
-            torch.compile(method.training_step, fullgraph=method.fullgraph) if compiled else method.training_step
-        )
+        self.loss_and_metrics = detached_metrics(method)
+        if compiled:
+            self.loss_and_metrics = torch.compile(self.loss_and_metrics, fullgraph=method.fullgraph)
         graphed = compiled and device.type == "cuda"
         self.work = CUDAGraphStep(self.compute, [batches.generator]) if graphed else self.compute
 
@@ -64,12 +67,12 @@ class TrainStep:
         self.learning_rate.set(now)
         labeled, unlabeled = self.batches.views(RawBatch(*raw[:2]), RawBatch(*raw[2:]), self.method.views)
         with autocast(self.device, self.precision):
-            output = self.loss(labeled, unlabeled, now)
-        output.loss.backward()
+            loss, metrics = self.loss_and_metrics(labeled, unlabeled, now)
+        loss.backward()
         self.optimizer.step()
         self.optimizer.zero_grad(set_to_none=True)
         self.update_ema(now)
-        self.meter.add({"loss": output.loss, **output.metrics})
+        self.meter.add({"loss": loss.detach(), **metrics})
 
     def update_ema(self, now: Tensor) -> None:
         """What the method does after the optimizer, and the average."""
@@ -92,3 +95,13 @@ class TrainStep:
         self.optimizer.load_state_dict(state["optimizer"])
         if self.average:
             self.average.load_state_dict(state["average"])
+
+
+def detached_metrics(method: Method) -> Callable[[Labeled, Unlabeled, Tensor], tuple[Tensor, dict[str, Tensor]]]:
+    """The method's training step with its metrics detached, inside of what is compiled: no graph is kept for them."""
+
+    def loss_and_metrics(labeled: Labeled, unlabeled: Unlabeled, step: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
+        output = method.training_step(labeled, unlabeled, step)
+        return output.loss, {name: value.detach() for name, value in output.metrics.items()}
+
+    return loss_and_metrics
