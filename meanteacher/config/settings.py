@@ -9,7 +9,7 @@ from pydantic import BaseModel, ConfigDict, NonNegativeInt, PositiveFloat, Posit
 from meanteacher.config import checks
 from meanteacher.config.digest import run_digest
 from meanteacher.config.errors import UserError
-from meanteacher.config.types import Decay
+from meanteacher.config.types import Decay, Seed
 
 Node = dict[str, Any]
 """A configuration node with a `_target_`, from which an object is built. Treat it as read-only."""
@@ -68,8 +68,8 @@ class Settings(Frozen):
     """A composed configuration. `parse` checks one; `replace` gives a copy with other values."""
 
     label: PositiveInt | Literal["all"]
-    seed: NonNegativeInt
-    split_seed: NonNegativeInt
+    seed: Seed
+    split_seed: Seed
     split: str | None
     validation: NonNegativeInt
     steps: PositiveInt

@@ -14,6 +14,9 @@ Fraction = Annotated[float, Field(ge=0, le=1)]
 Decay = Annotated[float, Field(ge=0, lt=1)]
 """The decay of a running average: 0 (no memory) to below 1."""
 
+Seed = Annotated[int, Field(ge=0, lt=2**63)]
+"""The seed of a random number generator: PyTorch takes 63 bits."""
+
 Warmup = Literal["linear", "sigmoid", "cosine"]
 """The shape of a rise from 0 to 1; see `meanteacher.optim.schedules`."""
 
@@ -26,5 +29,6 @@ __all__ = [
     "NonNegativeInt",
     "PositiveFloat",
     "PositiveInt",
+    "Seed",
     "Warmup",
 ]
