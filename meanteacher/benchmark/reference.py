@@ -51,7 +51,7 @@ class Reference:
         if keys.threads:
             torch.set_num_threads(keys.threads)
         self.data = build(settings.dataset.node)
-        self.method = build_method(self.data, settings).to(self.device).train()
+        self.method = build_method(settings, self.data).to(self.device).train()
         values = {key: sgd[key] for key in ("lr", "momentum", "nesterov", "weight_decay")}
         self.optimizer = torch.optim.SGD(self.method.student.parameters(), **values)
         norm = build(settings.augment).normalize

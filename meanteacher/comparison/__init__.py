@@ -1,5 +1,5 @@
-"""Compares runs by their `result.json`: reads and groups results, computes the numbers, and draws tables, a picture and a page.
+"""Compares runs by their `result.json`: reads and groups results, computes the numbers, and shows them.
 
-Used by `sweeps` and by the command `meanteacher compare`. May import `runs` (the result type alone) and `config`. Does not
-import torch.
+Imported by `sweeps` and by the command `meanteacher compare`. May import `config`, and of `runs` only the result type.
+Does not import torch.
 """

@@ -26,7 +26,10 @@ COLUMNS = [
 
 @dataclass(frozen=True)
 class Assembly:
-    """A comparison before it is written. files: content by name; errors: the error tables; problems: see `list_problems`."""
+    """A comparison before it is written.
+
+    files: content by name; errors: the error tables; problems: see `list_problems`.
+    """
 
     files: dict[str, str | bytes]
     document: page.Document
@@ -94,9 +97,8 @@ def further_tables(
         def heading(text: str, protocol: Protocol = protocol) -> str:
             return tables.heading_of(text, protocol, protocols)
 
-        pairs.append(
-            tables.pair_table(heading("Paired differences"), numbers.pairs_of(protocol), protocol.decimals),
-        )
+        differences = numbers.pairs_of(protocol)
+        pairs.append(tables.pair_table(heading("Paired differences"), differences, protocol.decimals))
         rows = [row for row in numbers.efficiency if row["protocol"] == protocol.letter]
         labels.append(tables.efficiency_table(heading("Label efficiency"), rows))
         cost = numbers.cost[numbers.cost["protocol"] == protocol.letter]

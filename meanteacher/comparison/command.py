@@ -43,8 +43,8 @@ class Comparison:
 def compare(paths: list[str | Path], out: Path, title: str | None = None) -> Comparison:
     """Compare the runs under `paths` and write comparison.md, .html, .csv, .json, .png and .svg into the folder `out`.
 
-    title: the heading; by default the name of the sweep. Raises UserError where there is nothing to compare, and OSError
-    where `out` cannot be written.
+    title: the heading; by default the name of the sweep.
+    Raises UserError where there is nothing to compare, and OSError where `out` cannot be written.
     """
     from meanteacher.comparison.assembly import assemble
 

@@ -11,7 +11,7 @@ from meanteacher.comparison.tables import Cell, Table
 
 @dataclass(frozen=True)
 class Document:
-    """The content of a comparison, in order. runs: a table that only the page has; notes are followed by the commands."""
+    """The content of a comparison, in order. runs: a table that only the page has."""
 
     title: str
     verdicts: list[str]
@@ -24,10 +24,10 @@ class Document:
 
 def markdown(document: Document) -> str:
     """The document as Markdown. It links to the picture in comparison.png."""
-    parts = [f"# {escaped(document.title)}", bullets(document.verdicts), "![Error of each method](comparison.png)"]
+    parts = [f"# {escape(document.title)}", bullets(document.verdicts), "![Error of each method](comparison.png)"]
     parts += [bullets(document.protocols)] if document.protocols else []
     for table in document.tables:
-        parts += [f"## {escaped(table.heading)}", markdown_table(table)] + ([escaped(table.note)] if table.note else [])
+        parts += [f"## {escape(table.heading)}", markdown_table(table)] + ([escape(table.note)] if table.note else [])
     parts += ["## Notes", bullets(document.notes), "```\n" + "\n".join(document.commands) + "\n```"]
     return "\n\n".join(parts) + "\n"
 
@@ -36,12 +36,12 @@ def markdown_table(table: Table) -> str:
     """The table as a Markdown table, without heading and note."""
     rows = [[markdown_cell(cell) for cell in row] for row in table.rows]
     aligned = ["right" if is_numeric(table, column) else "left" for column in range(len(table.columns))]
-    headers = [escaped(name) for name in table.columns]
+    headers = [escape(name) for name in table.columns]
     return tabulate(rows, headers, tablefmt="pipe", disable_numparse=True, colalign=aligned if rows else None)
 
 
 def markdown_cell(cell: Cell) -> str:
-    return f"**{escaped(cell.text)}**" if cell.bold else escaped(cell.text)
+    return f"**{escape(cell.text)}**" if cell.bold else escape(cell.text)
 
 
 def is_numeric(table: Table, column: int) -> bool:
@@ -51,10 +51,10 @@ def is_numeric(table: Table, column: int) -> bool:
 
 
 def bullets(lines: list[str]) -> str:
-    return "\n".join(f"- {escaped(line)}" for line in lines)
+    return "\n".join(f"- {escape(line)}" for line in lines)
 
 
-def escaped(text: str) -> str:
+def escape(text: str) -> str:
     """Text on one line, with the characters that Markdown would interpret escaped."""
     text = re.sub(r"<(?=[a-zA-Z/!?])", "&lt;", " ".join(text.split()))
     return re.sub(r"([\\|*`\[\]])", r"\\\1", text)

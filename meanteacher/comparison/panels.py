@@ -19,7 +19,10 @@ MARKERS = "osD^vP"
 
 
 def draw_labels(axes: "Axes", protocol: Protocol, summary: pd.DataFrame, score: str, published: pd.DataFrame) -> None:
-    """Error over the number of labels (logarithmic): mean with a band of one standard deviation, other networks dotted."""
+    """Error over the number of labels (logarithmic): means with a band of one standard deviation.
+
+    Networks that are not deployed are dotted, published errors are dashed.
+    """
     labels = labels_of(summary)
     positions = label_positions(labels, protocol)
     styles = styles_of(protocol)
@@ -66,7 +69,7 @@ def draw_seeds(
             axes.plot([error] * 2, [position - 0.4, position + 0.4], "--", color=styles[name][0], label=label)
     axes.set_yticks(range(len(variants)), [escape(name) for name in variants])
     axes.set_ylim(len(variants) - 0.4, -0.6)
-    axes.set(xlabel="error (%); filled: the network judged by, open: the other")
+    axes.set_xlabel("error (%); filled: the network judged by, open: the other", fontsize=8.5)
     axes.set_xlim(0, axes.get_xlim()[1] * 1.04)
 
 
@@ -118,7 +121,7 @@ def draw_setting(axes: "Axes", protocol: Protocol, summary: pd.DataFrame, score:
 
 
 def scale_setting(axes: "Axes", values: list[float]) -> None:
-    """A logarithmic axis where all values are positive, one with a linear part around 0 where the smallest value is 0."""
+    """A logarithmic axis where all values are positive; linear around 0 where the smallest value is 0."""
     positive = [value for value in values if value > 0]
     if values[0] > 0:
         axes.set_xscale("log")

@@ -12,7 +12,10 @@ COUNTS = {"train": "training images", "test": "test images", "classes": "classes
 
 @dataclass(frozen=True)
 class Variant:
-    """A method with certain settings. values: the settings that tell it from the method's other variants, by short name."""
+    """A method with certain settings.
+
+    values: the settings that tell it from the method's other variants, by short name.
+    """
 
     name: str
     method: str

@@ -1,4 +1,4 @@
-"""Published errors for the data sets and methods of a comparison, from published.csv. Percent, as printed in the source."""
+"""Published errors for the data sets and methods of a comparison, in percent, as printed in their sources."""
 
 from pathlib import Path
 
@@ -11,7 +11,10 @@ FILE = Path(__file__).parent / "published.csv"
 
 
 def read_published() -> pd.DataFrame:
-    """All rows of published.csv, in the order of the file. `recipe` is the file in conf/experiment that reproduces a row."""
+    """All rows of published.csv, in the order of the file.
+
+    `recipe` is the name of the file in conf/experiment that reproduces the row, or empty.
+    """
     rows = pd.read_csv(FILE, dtype={"label": str, "runs": "Int64", "recipe": str})
     labels = [label if label == "all" else int(label) for label in rows["label"]]
     return rows.assign(label=labels, recipe=rows["recipe"].fillna(""))
@@ -27,8 +30,8 @@ def published_for(protocols: list[Protocol]) -> pd.DataFrame:
 def choose_series(rows: pd.DataFrame, protocol: Protocol, labels: list[int | str]) -> dict[str, pd.DataFrame]:
     """One published series per method for a picture, at the label counts that were run.
 
-    Of several series, one with the same network that was not chosen on the test part is preferred, then the one with the
-    most label counts.
+    Of several series, those with the same network are preferred, then those that were not chosen on the test part, then
+    those with the most label counts.
     """
     rows = rows[(rows["dataset"] == protocol.dataset) & rows["label"].isin(labels)]
     network = f"-{protocol.fields.get('model.depth')}-{protocol.fields.get('model.width')}"

@@ -76,8 +76,8 @@ def expand_patterns(paths: list[str | Path]) -> list[Path]:
 def runs_below(path: Path) -> list[Run]:
     """The runs of one file, sweep folder or folder of runs. Raises UserError where a folder holds no result.
 
-    Runs of a folder that failed before anything was measured are left out: a typo or a missing download says nothing about
-    a method. Those of a sweep are kept, since the sweep planned them.
+    Runs of a folder that failed before anything was measured are left out: a typo or a missing download says nothing
+    about a method. Those of a sweep are kept, since the sweep planned them.
     """
     if path.name == "sweep.json":
         path = path.parent

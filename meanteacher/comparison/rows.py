@@ -17,8 +17,8 @@ def run_rows(runs: list[Run], places: list[tuple[str, str]]) -> pd.DataFrame:
     """A row per run and network; a row with an empty network for a run without scores.
 
     places: each run's protocol and variant.
-    Columns: `run` is the position of the run in `runs`; `counted` says whether the row is in any mean; `deployed` marks the
-    last network of each run (see `mark_deployed`).
+    Columns: `run` is the position of the run in `runs`; `counted` says whether the row is in any mean; `deployed` marks
+    the last network of each run (see `mark_deployed`).
     """
     rows = []
     for number, (run, (protocol, variant)) in enumerate(zip(runs, places, strict=True)):
@@ -47,10 +47,10 @@ def score_columns(scores: Scores | None) -> dict:
 
 
 def mark_repeats(table: pd.DataFrame, runs: list[Run]) -> tuple[pd.DataFrame, list[int], int]:
-    """The table with repeats not counted, the numbers of runs that are in no mean for it, and the number of exact copies.
+    """The table with repeats not counted, the numbers of contradicting runs, and the number of exact copies.
 
-    Repeats share variant, labels, seed and labeled images. Of repeats with the same scores one is counted. Of repeats with
-    different scores none is counted, since nothing says which is right.
+    Repeats share variant, labels, seed and labeled images. Of repeats with the same scores, one is counted. Of repeats
+    with different scores, none is counted, since nothing says which is right.
     """
     counted, repeated, copies = table["counted"].copy(), [], 0
     for _, rows in table[table["counted"]].groupby(IDENTITY, dropna=False, sort=False):
@@ -67,7 +67,7 @@ def mark_repeats(table: pd.DataFrame, runs: list[Run]) -> tuple[pd.DataFrame, li
 
 
 def mark_deployed(table: pd.DataFrame, runs: list[Run]) -> pd.DataFrame:
-    """The table with `deployed` at the network that the baseline is judged by, over all of a protocol's label counts."""
+    """The table with `deployed` at the network that the baseline is judged by over all label counts of a protocol."""
     deployed = table["deployed"].copy()
     baseline = table[table["counted"] & (table["method"] == BASELINE)]
     for (letter, variant), rows in baseline.groupby(["protocol", "variant"], sort=False):

@@ -1,4 +1,4 @@
-"""The numbers of a comparison: means over seeds, paired differences, labels needed, cost. Errors are fractions throughout."""
+"""The numbers of a comparison: means over seeds, paired differences, labels needed, cost. Errors are fractions."""
 
 from dataclasses import dataclass
 
@@ -112,9 +112,10 @@ def ranking(summary: pd.DataFrame, label: int | str) -> pd.DataFrame:
 
 
 def compare_pairs(table: pd.DataFrame, summary: pd.DataFrame, letter: str) -> list[Pair]:
-    """Paired differences per label count of one protocol: each variant against the baseline, and winner against runner-up.
+    """Paired differences per label count of one protocol.
 
-    Of several variants of the baseline, the best at that label count is used.
+    Each variant is compared with the baseline, and the winner with the runner-up. Of several variants of the baseline,
+    the best at that label count is used.
     """
     counted = table[table["counted"] & table["deployed"] & (table["protocol"] == letter)]
     summary, pairs = summary[summary["protocol"] == letter], []
@@ -164,7 +165,7 @@ def paired_interval(
 def label_efficiency(summary: pd.DataFrame, letter: str) -> list[dict]:
     """How many labels the baseline needs for each variant's error at each label count of one protocol.
 
-    `low` and `high` are equal where that number lies between label counts of the baseline; otherwise one of them is None.
+    `low` and `high` are equal where that number lies between label counts of the baseline; otherwise one is None.
     Empty where the baseline has fewer than two label counts. Runs with all labels are left out.
     """
     numbered = summary[(summary["protocol"] == letter) & summary["deployed"] & (summary["label"] != "all")]

@@ -78,7 +78,7 @@ def error_table(heading: str, score: str, protocol: Protocol, summary: pd.DataFr
 
 
 def error_cell(row: dict | None, score: str, smallest: Mapping, decimals: int) -> Cell:
-    """Mean and deviation of one row of the summary. smallest: by label count, the smallest mean of a deployed network."""
+    """Mean and deviation of a row of the summary. smallest: the smallest mean of a deployed network, by label count."""
     if row is None:
         return Cell("–")
     bold = row["deployed"] and row[score] == smallest[row["label"]]
@@ -101,9 +101,9 @@ def pair_table(heading: str, pairs: list[Pair], decimals: int) -> Table:
             ]
         )
     note = (
-        "Error of the other minus error of the method, in percentage points (positive: the method is better), over pairs of "
-        "runs that share seed and labeled images. The 95 % intervals are Student's t intervals, not corrected for multiple "
-        "comparisons."
+        "Error of the other minus error of the method, in percentage points (positive: the method is better), over "
+        "pairs of runs that share seed and labeled images. The 95 % intervals are Student's t intervals, not corrected "
+        "for multiple comparisons."
     )
     return Table(heading, ["labels", "method", "against", "points", "95 % interval", "n", "verdict"], rows, note)
 
@@ -120,8 +120,8 @@ def efficiency_table(heading: str, rows: list[dict]) -> Table:
             needed, ratio = Cell(f"{low:.0f}", low), Cell(f"{low / label:.2g}×", low / label)
         cells.append([word_cell(row["variant"]), Cell(str(label), label), needed, ratio])
     note = (
-        "The number of labels at which supervised reaches the method's mean error, by linear interpolation over the logarithm "
-        "of the label count; > and < mark numbers outside of the label counts that were run."
+        "The number of labels at which supervised reaches the method's mean error, by linear interpolation over the "
+        "logarithm of the label count; > and < mark numbers outside of the label counts that were run."
     )
     return Table(heading, ["method", "labels", "labels supervised needs", "ratio"], cells, note)
 
@@ -143,8 +143,8 @@ def cost_table(heading: str, costs: pd.DataFrame) -> Table:
     ]
     columns = ["method", "network", "labels", "ECE (%)", "images/s", "time per run", "time in all"]
     note = (
-        "ECE: expected calibration error of the deployed network, mean ± standard deviation. Images/s: median over runs, "
-        "without evaluation. Time: training time, mean and sum over runs. Peak memory: maximum over runs."
+        "ECE: expected calibration error of the deployed network, mean ± standard deviation. Images/s: median over "
+        "runs, without evaluation. Time: training time, mean and sum over runs. Peak memory: maximum over runs."
     )
     return Table(heading, [*columns, "peak memory (GiB)", "n"], rows, note)
 
@@ -155,13 +155,13 @@ def published_table(published: pd.DataFrame) -> Table:
     about = ["dataset", "method", "network", "selection", "source", "protocol"]
     rows = []
     for (dataset, method, network, selection, source, protocol), series in published.groupby(about, sort=False):
-        cells = [word_cell(f"{method} (published)"), word_cell(dataset), word_cell(network)]
+        cells = [word_cell(method), word_cell(dataset), word_cell(network)]
         for label in labels:
             at_label = series[series["label"] == label]
             deviations = "".join(f" ± {value:.2f}" for value in at_label["std"].dropna())
             cells += [Cell(f"{error:.2f}{deviations}", error) for error in at_label["error"]] or [Cell("–")]
-        rows.append([*cells, word_cell(selection), word_cell(source), word_cell(protocol)])
-    columns = ["method", "dataset", "network", *map(label_text, labels), "evaluation", "source", "protocol"]
+        rows.append([*cells, word_cell(selection), word_cell(f"{source}: {protocol}")])
+    columns = ["method", "dataset", "network", *map(label_text, labels), "evaluation", "source and protocol"]
     note = "Reported by others under their own protocols: for orientation, not part of any verdict."
     return Table("Published errors (%)", columns, rows, note)
 

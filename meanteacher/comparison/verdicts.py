@@ -1,4 +1,4 @@
-"""The sentences a comparison begins with: which method has the smallest error, by how much, and whether it may be noise."""
+"""The sentences a comparison begins with: which method has the smallest error, by how much, and if it may be noise."""
 
 import pandas as pd
 

@@ -4,17 +4,14 @@ Values under a `_target_` are checked against the annotations of its constructor
 importing it.
 """
 
-import ast
 import difflib
-import importlib.util
 import re
-from pathlib import Path
 from typing import Any
 
-from pydantic import Field, TypeAdapter, ValidationError
+from pydantic import TypeAdapter, ValidationError
 
-from meanteacher.config import types
 from meanteacher.config.errors import UserError
+from meanteacher.config.signatures import annotated_type, constructor_parameters, find_origin, public_names
 
 SUPPLIED = {"student", "num_classes", "num_images", "module", "channels", "classes"}
 """Constructor arguments that come from the run, not from a yaml."""
@@ -62,63 +59,40 @@ def keys_in(value: Any) -> set[str]:
 
 
 def check_node(path: str, node: Any, untargeted: set[str]) -> None:
-    """Check a mapping with a `_target_` against its constructor, and every mapping below."""
+    """Check a mapping with a `_target_` against its constructor, and every mapping below.
+
+    path: the key of the mapping; untargeted: keys that the run reads itself. Raises UserError for the first mistake.
+    """
     if not isinstance(node, dict):
         return
     for key, value in node.items():
         check_node(f"{path}.{key}", value, set())
-    if "_target_" not in node:
+    if "_target_" not in node or (parameters := parameters_of(path, node["_target_"])) is None:
         return
-    parameters = signature(path, node["_target_"])
-    if parameters is None:
-        return
-    given = set(node) - {"_target_"} - untargeted
-    if extra := given - set(parameters):
-        name = min(extra)
-        raise UserError(
-            f"{path}.{name}: {node['_target_']} takes no such value{nearest(name, set(parameters) - SUPPLIED)}"
-        )
-    if missing := set(parameters) - given - SUPPLIED:
-        raise UserError(f"{path}: {node['_target_']} needs {', '.join(sorted(missing))}; add it to conf/{path}/*.yaml")
-    for name in given:
-        if not isinstance(node[name], dict) and (kind := annotation(parameters[name])) is not None:
+    target, keys = node["_target_"], set(node) - {"_target_"} - untargeted
+    if unknown := keys - set(parameters):
+        name = min(unknown)
+        raise UserError(f"{path}.{name}: {target} takes no such value{nearest(name, set(parameters) - SUPPLIED)}")
+    if missing := set(parameters) - keys - SUPPLIED:
+        names = ", ".join(sorted(missing))
+        raise UserError(f"{path}: {target} needs {names}; add {'it' if len(missing) == 1 else 'them'} to the yaml file")
+    for name in keys:
+        if not isinstance(node[name], dict) and (kind := annotated_type(parameters[name])) is not None:
             validate(f"{path}.{name}", kind, node[name])
 
 
-def signature(path: str, target: str) -> dict[str, ast.expr | None] | None:
-    """Keyword names and annotations of a class's constructor or a function, from its source; None where there is none."""
+def parameters_of(path: str, target: str) -> dict[str, Any] | None:
+    """Keyword names and annotations of a `_target_`, from its source; None if it has no Python source.
+
+    Raises UserError if the module or the name does not exist.
+    """
     module, _, name = target.rpartition(".")
-    try:
-        spec = importlib.util.find_spec(module)
-    except (ModuleNotFoundError, ValueError):
-        spec = None
-    if spec is None or not spec.origin:
+    origin = find_origin(module)
+    if not origin:
         raise UserError(f"{path}._target_={target}: there is no Python module {module}")
-    if not spec.origin.endswith(".py"):
+    if not origin.endswith(".py"):
         return None
-    body = {node.name: node for node in ast.parse(Path(spec.origin).read_text()).body if hasattr(node, "name")}
-    if name not in body:
-        raise UserError(f"{path}._target_={target}: {module} defines no {name}{nearest(name, body)}")
-    found = body[name]
-    while isinstance(found, ast.ClassDef):
-        init = [node for node in found.body if isinstance(node, ast.FunctionDef) and node.name == "__init__"]
-        bases = [body.get(getattr(base, "id", "")) for base in found.bases]
-        found = init[0] if init else bases[0] if bases else None
-    return {a.arg: a.annotation for a in found.args.kwonlyargs} if found else {}
-
-
-def annotation(node: ast.expr | None) -> Any:
-    """The type that an annotation names, or None for one that is not a plain value (a module, a tensor, another object)."""
-    names = {name: getattr(types, name) for name in types.__all__} | {
-        "str": str,
-        "int": int,
-        "float": float,
-        "bool": bool,
-        "list": list,
-    }
-    try:
-        return eval(
-            compile(ast.Expression(node), "<annotation>", "eval"), {"__builtins__": {}, "Field": Field, **names}
-        )
-    except (NameError, TypeError):
-        return None
+    parameters = constructor_parameters(module, name)
+    if parameters is None:
+        raise UserError(f"{path}._target_={target}: {module} defines no {name}{nearest(name, public_names(origin))}")
+    return parameters

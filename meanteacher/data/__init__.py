@@ -1,28 +1,13 @@
-"""Data flows one way: datasets (disk to uint8) → splits → loader → augment → a method's views."""
+"""Images, from files on disk to the augmented batches that a method trains on.
 
-from dataclasses import dataclass, field
+Data flows one way: `datasets` and `folder` decode images to uint8, `splits` chooses which are labeled, `loader` moves
+the batch of a step to the device, `augment` makes its views, and `batches` hands them to a method as `batch.Labeled`
+and `batch.Unlabeled`.
 
-import numpy as np
+This folder imports `meanteacher.config` only. `methods`, `training`, `runs` and what lies above them may import it.
+This module and the modules that decode images do not import PyTorch.
+"""
 
+from meanteacher.data.images import Dataset, Images
 
-@dataclass(frozen=True, kw_only=True)
-class Images:
-    """Decoded images in memory or memory-mapped.
-
-    pixels: uint8 [N, C, H, W]; targets: int64 [N], −1 where an image has no label; names: N strings, unique within the part.
-    """
-
-    pixels: np.ndarray
-    targets: np.ndarray
-    names: list[str]
-
-
-@dataclass(frozen=True, kw_only=True)
-class Dataset:
-    """A training part and a test part. `notes` are sentences a user should read (what was resized, left out, split off)."""
-
-    name: str
-    classes: list[str]
-    train: Images
-    test: Images
-    notes: list[str] = field(default_factory=list)
+__all__ = ["Dataset", "Images"]

@@ -1,13 +1,16 @@
-"""What a method is given and what it returns. There is no target field on unlabeled images, so no label can leak there."""
+"""What a method receives and returns. Unlabeled batches have no target field, so no label can leak into them."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import NamedTuple
 
 from torch import Tensor
 
 
 class Views(NamedTuple):
-    """Names of the augmented views a method asks for, one tensor each, in this order. Empty: these images are not drawn."""
+    """The names of the augmented views that a method needs; it receives one tensor per name, in this order.
+
+    An empty tuple means that the method does not use these images; they are then not augmented.
+    """
 
     labeled: tuple[str, ...]
     unlabeled: tuple[str, ...]
@@ -15,7 +18,10 @@ class Views(NamedTuple):
 
 @dataclass(frozen=True)
 class Labeled:
-    """index: int64 [B], an image's position in the training part; views: each float32 [B, C, H, W]; target: int64 [B]."""
+    """A batch of B labeled images.
+
+    index: int64 [B], positions in the training part; views: each float32 [B, C, H, W]; target: int64 [B].
+    """
 
     index: Tensor
     views: tuple[Tensor, ...]
@@ -24,15 +30,10 @@ class Labeled:
 
 @dataclass(frozen=True)
 class Unlabeled:
-    """index: int64 [B]; views: each float32 [B, C, H, W]."""
+    """A batch of B unlabeled images.
+
+    index: int64 [B], positions in the training part; views: each float32 [B, C, H, W].
+    """
 
     index: Tensor
     views: tuple[Tensor, ...]
-
-
-@dataclass(frozen=True)
-class StepOutput:
-    """loss: 0-dim, with gradient; metrics: 0-dim detached tensors, averaged over the log interval and logged as `train/<name>`."""
-
-    loss: Tensor
-    metrics: dict[str, Tensor] = field(default_factory=dict)

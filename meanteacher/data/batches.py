@@ -1,45 +1,44 @@
-"""From a step's number to the views that a method asks for."""
+"""The augmented batches of a step."""
 
-import numpy as np
 import torch
 from torch import Tensor
 
 from meanteacher.data.augment import Augment
 from meanteacher.data.batch import Labeled, Unlabeled, Views
 from meanteacher.data.loader import Loader, RawBatch
-
-AUGMENT = 3
-
-
-def derive(seed: int, key: int, step: int) -> int:
-    """A 63-bit seed for one purpose and step, independent of all others."""
-    return int(np.random.SeedSequence([seed, key, step]).generate_state(1, np.uint64)[0] >> 1)
+from meanteacher.data.random_streams import RunStream, derive_seed
 
 
 class Batches:
-    """`draw(step)`, then `views` of what it gave: together a pure function of (seed, step), on the device."""
+    """`draw(step)` followed by `views(...)` of the drawn images is a pure function of (seed, step).
+
+    The two are separate because `views` runs on the device only and can be part of a CUDA graph, while `draw` cannot.
+    """
 
     def __init__(self, *, loader: Loader, augment: Augment, seed: int, device: torch.device):
         self.loader, self.augment, self.seed = loader, augment, seed
         self.generator = torch.Generator(device)
 
     def draw(self, step: int) -> tuple[RawBatch, RawBatch]:
-        """The images of a step, labeled and unlabeled, and the generator seeded for their views."""
+        """Return the labeled and the unlabeled images of a step, and seed the generator for their views.
+
+        A method without unlabeled images gets an empty batch of them.
+        """
         labeled, unlabeled = self.loader(step)
-        self.generator.manual_seed(derive(self.seed, AUGMENT, step))
+        self.generator.manual_seed(derive_seed(self.seed, RunStream.AUGMENTATION, step))
         return labeled, RawBatch(labeled.index[:0], labeled.pixels[:0]) if unlabeled is None else unlabeled
 
     def views(self, labeled: RawBatch, unlabeled: RawBatch, views: Views) -> tuple[Labeled, Unlabeled]:
-        """All on the device, nothing read back."""
+        """Augment the drawn images. No host–device synchronization."""
         return (
             Labeled(labeled.index, self.augmented(labeled.pixels, views.labeled), self.loader.target(labeled.index)),
             Unlabeled(unlabeled.index, self.augmented(unlabeled.pixels, views.unlabeled)),
         )
 
     def augmented(self, pixels: Tensor, names: tuple[str, ...]) -> tuple[Tensor, ...]:
-        """One view by each name. pixels: uint8 [B, C, H, W]."""
+        """One view per name: uint8 [B, C, H, W] to float32 [B, C, H, W] each."""
         return tuple(self.augment(pixels, name, self.generator) for name in names)
 
     def images_per_step(self) -> int:
-        """The student's images: labeled plus unlabeled."""
+        """The number of labeled and unlabeled images in a step."""
         return self.loader.images_per_step()

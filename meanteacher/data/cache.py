@@ -1,6 +1,6 @@
-"""Decoded images on disk: decoded by all processors, written once as .npy files, memory-mapped ever after.
+"""Decoded images on disk: decoded once, in parallel, stored as .npy files, and memory-mapped from then on.
 
-Everything lies in `data_dir/cache`, which may be deleted at any time: it is rebuilt when it is next needed.
+Everything is in `data_dir/cache`, which may be deleted at any time and is rebuilt when it is next needed.
 """
 
 import contextlib
@@ -18,18 +18,19 @@ from typing import Any
 import numpy as np
 
 from meanteacher.config.errors import UserError
-from meanteacher.data import Dataset, Images
+from meanteacher.config.files import write_atomically
+from meanteacher.data.images import Dataset, Images
 
 _FORMAT = 1
-"""Raise it when what decoding yields changes: caches of another format are rebuilt."""
+"""Increase this number when the decoded images change: caches of another format are rebuilt."""
 
 _PARTS = ("train", "test")
 _CHUNK = 64
 _BYTES_PER_THREAD = 4096
 
 
-def reason(error: BaseException) -> str:
-    """What an exception says, in one line of at most 200 characters, starting with its type."""
+def describe(error: BaseException) -> str:
+    """The type and message of an exception, in one line of at most 200 characters."""
     text = getattr(error, "strerror", None) or str(error)
     return textwrap.shorten(f"{type(error).__name__}: {text}" if text else type(error).__name__, 200)
 
@@ -47,36 +48,39 @@ def allocate(*, folder: Path, part: str, shape: tuple[int, ...]) -> np.ndarray:
     return pixels
 
 
-def cached(*, directory: Path, key: str, decode: Callable[[Path], Dataset]) -> Dataset:
-    """The dataset stored as `directory/cache/key`, its pixels memory-mapped read-only; decoded first where it is not.
+def load_or_decode(*, directory: Path, key: str, decode: Callable[[Path], Dataset]) -> Dataset:
+    """The data set in `directory/cache/key`, its pixels memory-mapped read-only; decoded first if it is not there.
 
-    decode: called with an empty folder; returns a Dataset whose pixels were made by `allocate` in that folder. The
-        folder takes its final name once it is complete, so a run that is killed leaves nothing half-written behind.
-        Of several processes one decodes while the others wait. A cache that is incomplete or unreadable is rebuilt.
-    Raises UserError where `directory` cannot be written to (never when the cache is there to be read).
+    decode: a function of an empty folder that returns a Dataset whose pixels were made by `allocate` in that folder.
+
+    The folder gets its final name when it is complete, so a process that is killed leaves no partial cache behind. If
+    several processes need the same data set, one decodes it while the others wait. An incomplete or unreadable cache
+    is rebuilt. Raises UserError if `directory` cannot be written to; reading an existing cache needs no write access.
     """
     final = directory / "cache" / key
-    found = _load(final)
-    if found is not None:
-        return found
-    with _writing(directory), _locked(final):
-        found = _load(final)  # another process may have built it while this one waited
-        if found is None:
+    dataset = _load(final)
+    if dataset is not None:
+        return dataset
+    with _report_write_errors(directory), _lock(final):
+        dataset = _load(final)  # another process may have built it in the meantime
+        if dataset is None:
             _build(final=final, decode=decode)
-            found = _load(final)
-    if found is None:
+            dataset = _load(final)
+    if dataset is None:
         raise UserError(f"{final} cannot be read back after it was written: delete it and check the disk")
-    return found
+    return dataset
 
 
-def reader(pixels: np.ndarray) -> Callable[[np.ndarray], np.ndarray]:
-    """A function from positions, int64 [B], to copies of those images, uint8 [B, C, H, W]; threads may share it.
+def make_reader(pixels: np.ndarray) -> Callable[[np.ndarray], np.ndarray]:
+    """A thread-safe function from positions, int64 [B], to copies of those images, uint8 [B, C, H, W].
 
-    Images of a file that is memory-mapped read-only are read from the file: what is touched through the map counts as
-    memory of this process for as long as the map lives, in the end the whole file.
+    Images of a file that is memory-mapped read-only are read from the file instead of through the map: every page
+    touched through a map counts as resident memory of this process while the map exists, in the end the whole file.
     """
-    whole = getattr(pixels, "mode", None) == "r" and isinstance(pixels.base, mmap.mmap) and pixels.flags.c_contiguous
-    if not whole:
+    from_file = (
+        getattr(pixels, "mode", None) == "r" and isinstance(pixels.base, mmap.mmap) and pixels.flags.c_contiguous
+    )
+    if not from_file:
         return pixels.__getitem__
     file, shape, size = os.open(pixels.filename, os.O_RDONLY), pixels.shape[1:], pixels[0].nbytes
 
@@ -91,33 +95,31 @@ def reader(pixels: np.ndarray) -> Callable[[np.ndarray], np.ndarray]:
     return read
 
 
-def remembered(*, directory: Path, key: str, condition: str, compute: Callable[[], str], store: bool) -> str:
-    """The text `compute()` gave when it was last asked for under `key` with the same `condition`, else `compute()` now.
+def load_or_compute(*, directory: Path, key: str, condition: str, compute: Callable[[], str], store: bool) -> str:
+    """The text stored in `directory/cache/key` if it was stored with the same `condition`; otherwise `compute()`.
 
-    One small file per key, replaced atomically, and only where `store` holds. Neither text may contain white space.
-    Raises UserError where `directory` cannot be written to.
+    store: whether to store a computed text for the next call. Neither text may contain white space.
+    Raises UserError if `directory` cannot be written to.
     """
     path = directory / "cache" / key
     with contextlib.suppress(OSError, ValueError):
         stored_condition, value = path.read_text(encoding="utf-8").split()
         if stored_condition == condition:
             return value
-    with _writing(directory):
+    with _report_write_errors(directory):
         path.parent.mkdir(parents=True, exist_ok=True)
         value = compute()
         if store:
-            temporary = path.with_name(f"{path.name}.{os.getpid()}")
-            temporary.write_text(f"{condition} {value}\n", encoding="utf-8")
-            os.replace(temporary, path)
+            write_atomically(path, f"{condition} {value}\n")
     return value
 
 
-def in_parallel(*, function: Callable[[Any], Any], items: Sequence[Any], nbytes: int, title: str) -> list[Any]:
-    """`function` of every item, in order, by threads; with a bar on a terminal.
+def map_in_threads(*, function: Callable[[Any], Any], items: Sequence[Any], nbytes: int, title: str) -> list[Any]:
+    """Apply `function` to every item in threads, with a progress bar on a terminal. Returns the results in order.
 
-    nbytes: what the items' files hold together. As many threads as there are processors pay only for large files: with
-    small ones most of the time goes to Python itself, which runs in one thread at a time, and two are slower than one.
-    What `function` raises is raised here, and what is left to do is dropped.
+    nbytes: the total size of the items' files. One thread per processor pays off for large files only: with small
+    files most of the time is spent in the interpreter, which runs one thread at a time, and two threads are slower
+    than one. An exception of `function` is raised here, and the remaining items are dropped.
     """
     from concurrent.futures import ThreadPoolExecutor
 
@@ -130,28 +132,28 @@ def in_parallel(*, function: Callable[[Any], Any], items: Sequence[Any], nbytes:
         ThreadPoolExecutor(threads) as pool,
         tqdm(total=len(items), desc=title, unit=" images", disable=not sys.stderr.isatty()) as bar,
     ):
-        for done in pool.map(lambda chunk: [function(item) for item in chunk], chunks):
-            results.extend(done)
-            bar.update(len(done))
+        for chunk_results in pool.map(lambda chunk: [function(item) for item in chunk], chunks):
+            results.extend(chunk_results)
+            bar.update(len(chunk_results))
     return results
 
 
 @contextlib.contextmanager
-def _writing(directory: Path) -> Iterator[None]:
-    """Turns an OSError met while writing into the one line a user needs."""
+def _report_write_errors(directory: Path) -> Iterator[None]:
+    """Turn an OSError raised while writing into a UserError that names `data_dir`."""
     try:
         (directory / "cache").mkdir(parents=True, exist_ok=True)
         yield
     except OSError as error:
         raise UserError(
-            f"data_dir {directory.absolute()} cannot be written to ({reason(error)}): "
+            f"data_dir {directory.absolute()} cannot be written to ({describe(error)}): "
             "make room or give access to it, or set data_dir to another folder"
         ) from error
 
 
 @contextlib.contextmanager
-def _locked(final: Path) -> Iterator[None]:
-    """Holds the lock of one cache folder; it is freed when the process ends, however it ends."""
+def _lock(final: Path) -> Iterator[None]:
+    """Hold the lock of one cache folder. It is released when the process ends, even if it is killed."""
     from filelock import FileLock
 
     with FileLock(final.with_name(f".{final.name}.lock")):
@@ -159,7 +161,7 @@ def _locked(final: Path) -> Iterator[None]:
 
 
 def _build(*, final: Path, decode: Callable[[Path], Dataset]) -> None:
-    """Decodes into a neighbour of `final`, then renames it; call it with the lock held."""
+    """Decode into a temporary folder beside `final`, then rename it. The caller holds the lock."""
     partial = final.with_name(f".{final.name}.partial")
     _remove(partial)
     partial.mkdir()
@@ -172,7 +174,7 @@ def _build(*, final: Path, decode: Callable[[Path], Dataset]) -> None:
 
 
 def _remove(path: Path) -> None:
-    """Deletes a folder or a file, if it is there."""
+    """Delete a folder or a file if it exists."""
     if path.is_dir() and not path.is_symlink():
         shutil.rmtree(path)
     else:
@@ -180,7 +182,7 @@ def _remove(path: Path) -> None:
 
 
 def _save(*, folder: Path, dataset: Dataset) -> None:
-    """Writes what `allocate` has not: targets as .npy, the rest as JSON (last, as it says that all is there)."""
+    """Write everything but the pixels. index.json comes last: it marks the cache as complete."""
     for part in _PARTS:
         images = getattr(dataset, part)
         images.pixels.flush()
@@ -196,21 +198,19 @@ def _save(*, folder: Path, dataset: Dataset) -> None:
 
 
 def _load(folder: Path) -> Dataset | None:
-    """The dataset in a cache folder, or None where there is none that is whole and of the present format."""
+    """The data set in a cache folder, or None if it is missing, incomplete or of another format."""
     try:
         index = json.loads((folder / "index.json").read_text(encoding="utf-8"))
         if index["format"] != _FORMAT:
             return None
         parts = {part: _load_part(folder=folder, part=part, names=index["names"][part]) for part in _PARTS}
         return Dataset(name=index["name"], classes=index["classes"], notes=index["notes"], **parts)
-    except (OSError, ValueError, EOFError, KeyError, TypeError):
+    except (OSError, ValueError, EOFError, KeyError, TypeError, UserError):
         return None
 
 
 def _load_part(*, folder: Path, part: str, names: list[str]) -> Images:
-    """One part, memory-mapped. Raises OSError, ValueError or EOFError where a file is missing, cut short or foreign."""
+    """One part, its pixels memory-mapped. Raises OSError, ValueError or EOFError if a file is missing or truncated."""
     pixels = np.load(folder / f"{part}.npy", mmap_mode="r", allow_pickle=False)
     targets = np.load(folder / f"{part}_targets.npy", allow_pickle=False)
-    if pixels.dtype != np.uint8 or pixels.ndim != 4 or targets.shape != (len(pixels),) or len(names) != len(pixels):
-        raise ValueError(f"{folder}: the files of {part} do not belong together")
     return Images(pixels=pixels, targets=targets, names=names)

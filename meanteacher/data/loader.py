@@ -1,4 +1,4 @@
-"""Batches as a pure function of (seed, step): uint8 images on the device, from a resident copy or a memory map."""
+"""Batches of uint8 images on the device, as a pure function of (seed, step), from a resident copy or a memory map."""
 
 from concurrent.futures import Future, ThreadPoolExecutor
 from functools import lru_cache
@@ -9,11 +9,10 @@ import torch
 from torch import Tensor
 
 from meanteacher.config.errors import UserError
-from meanteacher.data import Images
-from meanteacher.data.cache import reader
+from meanteacher.data.cache import make_reader
+from meanteacher.data.images import Images
+from meanteacher.data.random_streams import RunStream, numpy_generator
 from meanteacher.data.splits import Split
-
-LABELED, UNLABELED = 1, 2
 
 
 class RawBatch(NamedTuple):
@@ -24,30 +23,33 @@ class RawBatch(NamedTuple):
 
 
 class EpochSampler:
-    """An endless sequence of positions: the pool in a new random order each epoch, cut into batches."""
+    """An endless sequence of positions: the pool in a new random order each epoch, cut into batches.
 
-    def __init__(self, pool: np.ndarray, batch: int, seed: int, key: int):
+    pool: int64 [N]. A batch may span two or more epochs.
+    """
+
+    def __init__(self, pool: np.ndarray, batch: int, seed: int, stream: RunStream):
         self.pool, self.batch = pool, batch
-        self.order = lru_cache(maxsize=4)(lambda epoch: np.random.default_rng([seed, key, epoch]).permutation(pool))
+        self.order = lru_cache(maxsize=4)(lambda epoch: numpy_generator(seed, stream, epoch).permutation(pool))
 
     def __call__(self, step: int) -> np.ndarray:
-        """Positions of step `step`: int64 [batch]."""
-        taken, start = [], step * self.batch
+        """The positions of a step: int64 [batch]."""
+        pieces, start = [], step * self.batch
         while start < (step + 1) * self.batch:
             epoch, offset = divmod(start, len(self.pool))
-            taken.append(self.order(epoch)[offset : offset + (step + 1) * self.batch - start])
-            start += len(taken[-1])
-        return np.concatenate(taken)
+            pieces.append(self.order(epoch)[offset : offset + (step + 1) * self.batch - start])
+            start += len(pieces[-1])
+        return np.concatenate(pieces)
 
 
 class ImageStore:
-    """The images of one part: `device` copies them all there, `mmap` reads each batch from the array or file on demand.
+    """The images of one part. Mode `device` copies all of them to the device; `mmap` reads each batch on demand.
 
-    pixels: uint8 [N, C, H, W]. Reading leaves nothing of a memory-mapped file behind in this process's memory.
+    pixels: uint8 [N, C, H, W]. Reading a memory-mapped file does not add to the resident memory of this process.
     """
 
     def __init__(self, pixels: np.ndarray, device: torch.device, mode: str):
-        self.device, self.mode, self.read, self.count = device, mode, reader(pixels), len(pixels)
+        self.device, self.mode, self.read, self.count = device, mode, make_reader(pixels), len(pixels)
         if mode == "device":
             self.pixels = torch.empty(pixels.shape, dtype=torch.uint8, device=device)
             for start in range(0, self.count, 1024):
@@ -58,6 +60,7 @@ class ImageStore:
         return self.count
 
     def take(self, index: np.ndarray) -> RawBatch:
+        """The images at the positions `index`, int64 [B]."""
         on_device = to_device(torch.from_numpy(index), self.device)
         if self.mode == "device":
             return RawBatch(on_device, self.pixels.index_select(0, on_device))
@@ -65,23 +68,32 @@ class ImageStore:
 
 
 def to_device(tensor: Tensor, device: torch.device) -> Tensor:
-    """On a GPU the host waits for nothing: the copy runs from pinned memory, in the order of the stream.
+    """Copy to the device; on a GPU asynchronously, from pinned memory and in stream order.
 
-    The pinned memory may be dropped at once, as PyTorch's allocator hands it out again only when the copy is done.
+    The pinned memory may be released at once: PyTorch's allocator reuses it only after the copy is complete.
     """
     return tensor.pin_memory().to(device, non_blocking=True) if device.type == "cuda" else tensor.to(device)
 
 
 def choose_storage(mode: str, pixels: np.ndarray, free_bytes: int) -> str:
-    """`auto` becomes `device` where the images take at most half of the free memory, else `mmap`."""
+    """`auto` becomes `device` if the images take at most half of the free memory, and `mmap` otherwise.
+
+    Raises UserError for `device` if the images do not fit into the free memory.
+    """
+    if mode == "device" and pixels.nbytes > free_bytes:
+        raise UserError(
+            f"dataset.storage=device: the training images take {pixels.nbytes / 2**30:.1f} GiB, "
+            f"but {free_bytes / 2**30:.1f} GiB of memory are free; use dataset.storage=mmap"
+        )
     return mode if mode != "auto" else "device" if pixels.nbytes * 2 <= free_bytes else "mmap"
 
 
 class Loader:
-    """`loader(step)` gives (labeled, unlabeled) of a step; unlabeled is None where `unlabeled_batch` is 0.
+    """`loader(step)` returns the labeled and the unlabeled images of a step; None if `unlabeled_batch` is 0.
 
-    Nothing but (seed, step) decides, whatever the storage. A memory-mapped batch is read, pinned and sent to the device
-    one step ahead in a thread.
+    The images depend on (seed, step) only, whatever the storage. With storage `mmap`, a thread prefetches the next
+    step's batch: it reads it, pins it and copies it to the device.
+    Raises UserError if there are no unlabeled images to fill `unlabeled_batch`.
     """
 
     def __init__(
@@ -92,26 +104,31 @@ class Loader:
                 "no unlabeled images are left; use dataset.labeled_in_unlabeled=true, fewer labels or method=supervised"
             )
         self.storage = storage
-        self.labeled = EpochSampler(split.labeled, labeled_batch, seed, LABELED)
-        self.unlabeled = EpochSampler(split.unlabeled, unlabeled_batch, seed, UNLABELED) if unlabeled_batch else None
+        self.labeled = EpochSampler(split.labeled, labeled_batch, seed, RunStream.LABELED_ORDER)
+        self.unlabeled = None
+        if unlabeled_batch:
+            self.unlabeled = EpochSampler(split.unlabeled, unlabeled_batch, seed, RunStream.UNLABELED_ORDER)
         self.targets = torch.from_numpy(train.targets).to(storage.device)
-        self.ahead = ThreadPoolExecutor(1) if storage.mode == "mmap" else None
-        self.next: tuple[int, Future] | None = None
+        self.executor = ThreadPoolExecutor(1) if storage.mode == "mmap" else None
+        self.prefetched: tuple[int, Future] | None = None
 
     def __call__(self, step: int) -> tuple[RawBatch, RawBatch | None]:
-        if self.ahead is None:
+        if self.executor is None:
             return self.read(step)
-        ready = self.next[1].result() if self.next and self.next[0] == step else self.read(step)
-        self.next = (step + 1, self.ahead.submit(self.read, step + 1))
-        return ready
+        hit = self.prefetched is not None and self.prefetched[0] == step
+        batch = self.prefetched[1].result() if hit else self.read(step)
+        self.prefetched = (step + 1, self.executor.submit(self.read, step + 1))
+        return batch
 
     def read(self, step: int) -> tuple[RawBatch, RawBatch | None]:
+        """Read the images of a step now."""
         unlabeled = self.storage.take(self.unlabeled(step)) if self.unlabeled else None
         return self.storage.take(self.labeled(step)), unlabeled
 
     def images_per_step(self) -> int:
-        """The student's images: labeled plus unlabeled."""
+        """The number of labeled and unlabeled images in a step."""
         return self.labeled.batch + (self.unlabeled.batch if self.unlabeled else 0)
 
     def target(self, index: Tensor) -> Tensor:
+        """The targets of the images at the positions `index`: int64 [B] on the device."""
         return self.targets[index]

@@ -1,15 +1,15 @@
 """Objects from configuration nodes: data, split, method, averaged network."""
 
-import inspect
 from pathlib import Path
 from typing import Any
 
 from hydra.errors import InstantiationException
-from hydra.utils import get_class, instantiate
+from hydra.utils import instantiate
 from torch import nn
 
 from meanteacher.config.errors import UserError
 from meanteacher.config.settings import Node, Settings, TrainerSettings
+from meanteacher.config.signatures import constructor_parameters
 from meanteacher.data import Dataset, splits
 from meanteacher.methods.base import Method
 from meanteacher.methods.common.ema import EMA
@@ -47,11 +47,12 @@ def construct_method(settings: Settings, *, channels: int, classes: int, images:
     """
     student: nn.Module = build(settings.model, channels=channels, classes=classes)
     facts = {"student": student, "num_classes": classes, "num_images": images}
-    parameters = inspect.signature(get_class(settings.method["_target_"])).parameters
+    module, _, name = settings.method["_target_"].rpartition(".")
+    parameters = constructor_parameters(module, name) or {}
     return build(settings.method, **{name: fact for name, fact in facts.items() if name in parameters})
 
 
-def build_method(data: Dataset, settings: Settings) -> Method:
+def build_method(settings: Settings, data: Dataset) -> Method:
     """`construct_method` for a data set that has been loaded."""
     pixels = data.train.pixels
     return construct_method(settings, channels=pixels.shape[1], classes=len(data.classes), images=len(pixels))

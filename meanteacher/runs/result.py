@@ -1,4 +1,7 @@
-"""The result of a run: `result.json` is written from and read into one class, with a schema version. Does not import torch."""
+"""The result of a run: `result.json` is written from and read into one class, with a schema version.
+
+Does not import torch.
+"""
 
 import json
 import statistics

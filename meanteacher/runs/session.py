@@ -45,7 +45,7 @@ class Session:
         device.prepare(self.device, self.compiled)
         self.storage = choose_storage(settings.dataset.storage, self.data.train.pixels, device.free_memory(self.device))
         torch.manual_seed(settings.seed)
-        self.method = build_method(self.data, settings).to(self.device, memory_format=torch.channels_last)
+        self.method = build_method(settings, self.data).to(self.device, memory_format=torch.channels_last)
         self.trainer = self.build_trainer(state, self.build_loggers(show_progress))
         self.started: list[Logger] = []
         self.log_plan()

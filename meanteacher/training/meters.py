@@ -18,11 +18,11 @@ class Meter:
         self.count = 0
 
     def add(self, metrics: dict[str, Tensor]) -> None:
-        """Add the metrics of one step, 0-dim tensors, to their sums. They are detached here: the sums hold no graph."""
+        """Add the metrics of one step, detached 0-dim tensors, to their sums."""
         for name, value in metrics.items():
             if name not in self.sums:
                 self.sums[name] = torch.zeros((), device=value.device)
-            self.sums[name].add_(value.detach())
+            self.sums[name].add_(value)
 
     def means(self) -> dict[str, float]:
         """The mean of each metric since the previous call. Waits for the device and resets the sums."""

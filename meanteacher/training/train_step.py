@@ -1,18 +1,20 @@
 """One training step: eager, or compiled and, on a GPU, replayed as one CUDA graph."""
 
+from collections.abc import Callable
+
 import torch
 from torch import Tensor, nn
 
-from meanteacher.data.batches import Batches, derive
+from meanteacher.data.batch import Labeled, Unlabeled
+from meanteacher.data.batches import Batches
 from meanteacher.data.loader import RawBatch
+from meanteacher.data.random_streams import RunStream, derive_seed
 from meanteacher.methods.base import Method
 from meanteacher.methods.common.ema import EMA
 from meanteacher.optim.optimizers import LearningRate
 from meanteacher.training.cuda_graph import CUDAGraphStep
 from meanteacher.training.device import autocast
 from meanteacher.training.meters import Meter
-
-DROPOUT = 4
 
 
 class TrainStep:
@@ -46,9 +48,9 @@ class TrainStep:
         if state is not None:
             self.load_state_dict(state)
         self.learning_rate = LearningRate(optimizer, lr, schedule, device)
-        self.loss = method.training_step
+        self.loss_and_metrics = detached_metrics(method)
         if compiled:
-            self.loss = torch.compile(method.training_step, fullgraph=method.fullgraph)
+            self.loss_and_metrics = torch.compile(self.loss_and_metrics, fullgraph=method.fullgraph)
         captured = compiled and device.type == "cuda"
         self.run_on_device = CUDAGraphStep(self.compute, [batches.generator]) if captured else self.compute
 
@@ -59,7 +61,7 @@ class TrainStep:
 
     def __call__(self, step: int) -> None:
         """Train step `step`, counted from 0."""
-        torch.manual_seed(derive(self.seed, DROPOUT, step))
+        torch.manual_seed(derive_seed(self.seed, RunStream.TRAINING_STEP, step))
         labeled, unlabeled = self.batches.draw(step)
         self.run_on_device(torch.full((), float(step), device=self.device), *labeled, *unlabeled)
         self.meter.count += 1
@@ -73,12 +75,12 @@ class TrainStep:
         self.learning_rate.set(step)
         labeled, unlabeled = self.batches.views(RawBatch(*images[:2]), RawBatch(*images[2:]), self.method.views)
         with autocast(self.device, self.precision):
-            output = self.loss(labeled, unlabeled, step)
-        output.loss.backward()
+            loss, metrics = self.loss_and_metrics(labeled, unlabeled, step)
+        loss.backward()
         self.optimizer.step()
         self.optimizer.zero_grad(set_to_none=True)
         self.update_averages(step)
-        self.meter.add({"loss": output.loss, **output.metrics})
+        self.meter.add({"loss": loss.detach(), **metrics})
 
     def update_averages(self, step: Tensor) -> None:
         """Update the method's own networks, such as its teacher, and the average from the student's new weights."""
@@ -109,3 +111,16 @@ class TrainStep:
         self.optimizer.load_state_dict(state["optimizer"])
         if self.average:
             self.average.load_state_dict(state["average"])
+
+
+def detached_metrics(method: Method) -> Callable[[Labeled, Unlabeled, Tensor], tuple[Tensor, dict[str, Tensor]]]:
+    """The method's training step with its metrics detached.
+
+    They are detached inside of what is compiled, so that no gradient is computed for them and they keep no graph alive.
+    """
+
+    def loss_and_metrics(labeled: Labeled, unlabeled: Unlabeled, step: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
+        output = method.training_step(labeled, unlabeled, step)
+        return output.loss, {name: value.detach() for name, value in output.metrics.items()}
+
+    return loss_and_metrics

@@ -30,29 +30,31 @@ SETTINGS = {
 }
 
 
-def result(method: str, label, seed: int, error: float, changes: dict | None = None, **more) -> dict:
-    """The content of a finished run's file: `error` is that of the deployed network, the student's is .02 higher.
-
-    changes: settings by dotted key; more: other fields.
-    """
+def changed_settings(changes: dict) -> dict:
+    """SETTINGS with changes by dotted key."""
     settings = copy.deepcopy(SETTINGS)
-    for name, value in (changes or {}).items():
+    for name, value in changes.items():
         *groups, last = name.split(".")
         node = settings
         for group in groups:
             node = node.setdefault(group, {})
         node[last] = value
-    if "steps" in (changes or {}):
+    if "steps" in changes:
         settings["schedule"]["steps"] = changes["steps"]
+    return settings
 
-    def scores(value: float) -> dict:
-        return {
-            "error_last": value,
-            "error_median_last_20": value + 0.01,
-            "error_best_on_test": 0.001,
-            "ece": value / 2,
-        }
 
+def scores(error: float) -> dict:
+    """The scores of a network with this last error."""
+    return {"error_last": error, "error_median_last_20": error + 0.01, "error_best_on_test": 0.001, "ece": error / 2}
+
+
+def result(method: str, label, seed: int, error: float, changes: dict | None = None, **more) -> dict:
+    """The content of a finished run's file: `error` is that of the deployed network, the student's is .02 higher.
+
+    changes: settings by dotted key; more: other fields.
+    """
+    settings = changed_settings(changes or {})
     return {
         "schema_version": 2,
         "status": "finished",

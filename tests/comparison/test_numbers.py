@@ -7,15 +7,17 @@ import pytest
 from comparison_runs import markdown, put, result, three_seeds
 
 from meanteacher.comparison.command import compare
+from meanteacher.comparison.formats import format_duration
 from meanteacher.comparison.statistics import labels_needed
 
 
 def test_means_deviations_and_paired_interval(tmp_path):
     comparison = compare([three_seeds(tmp_path / "runs")], tmp_path / "out")
-    # mean_teacher 10, 12, 14: mean 12, std 2. supervised 20, 24, 22: mean 22, std 2. Differences 10, 12, 8: mean 10, std 2,
-    # half an interval t(.975, 2) · 2 / sqrt(3) = 4.302653 · 1.154701 = 4.968
-    first = "20 labels: mean_teacher 12.0 ± 2.0 % beats supervised by 10.0 points (95 % interval 5.0 to 15.0, n = 3): clear."
-    assert comparison.verdicts == [first] and comparison.finished == 6 and not comparison.problems
+    # mean_teacher 10, 12, 14: mean 12, std 2. supervised 20, 24, 22: mean 22, std 2. Differences 10, 12, 8: mean 10,
+    # std 2, half an interval t(.975, 2) · 2 / sqrt(3) = 4.302653 · 1.154701 = 4.968
+    difference = "beats supervised by 10.0 points (95 % interval 5.0 to 15.0, n = 3): clear."
+    assert comparison.verdicts == [f"20 labels: mean_teacher 12.0 ± 2.0 % {difference}"]
+    assert comparison.finished == 6 and not comparison.problems
     content = json.loads((tmp_path / "out/comparison.json").read_text())
     (pair,) = content["pairs"]
     assert (pair["n"], pair["difference"]) == (3, pytest.approx(0.10))
@@ -83,7 +85,7 @@ def test_baseline_can_win(tmp_path):
 
 
 def test_baseline_is_judged_by_the_better_of_its_networks(tmp_path):
-    """Means over both label counts: student (.30 + .32) / 2 = .31, average (.32 + .50) / 2 = .41; the method has .25."""
+    """Means over both label counts: student (.30 + .32) / 2 = .31, average (.32 + .50) / 2 = .41; mean_teacher .25."""
     runs = [result("supervised", 20, 0, 0.32), result("supervised", 50, 0, 0.50), result("mean_teacher", 20, 0, 0.25)]
     runs[0]["models"]["student"]["error_last"], runs[1]["models"]["student"]["error_last"] = 0.30, 0.32
     comparison = compare([put(tmp_path / "runs", *runs)], tmp_path / "out")
@@ -110,3 +112,19 @@ def test_label_efficiency_table(tmp_path):
     assert "| mean_teacher |      100 |                       316 |    3.2× |" in markdown(tmp_path / "out")
     assert "> 1000" in markdown(tmp_path / "out")
     assert "| method       | network   |   100 labels |   1000 labels |   all labels |" in markdown(tmp_path / "out")
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"),
+    [
+        (0.04, "0.0 s"),
+        (6.5, "6.5 s"),
+        (45, "45 s"),
+        (59.6, "1.0 min"),
+        (720, "12 min"),
+        (3580, "1.0 h"),
+        (12240, "3.4 h"),
+    ],
+)
+def test_durations_are_shown_in_seconds_minutes_or_hours(seconds, text):
+    assert format_duration(seconds) == text

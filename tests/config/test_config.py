@@ -69,7 +69,7 @@ def test_several_loggers_at_once():
         ("trainer.precision=fp16", "did you mean bf16"),
         ("trainer.labeled_batch=0", "trainer.labeled_batch=0: should be greater than 0"),
         ("dataset.storage=ram", "dataset.storage=ram: should be 'auto', 'device' or 'mmap'"),
-        ("method.ema_decay=1", "method.ema_decay=1: should be less than 1"),
+        ("method.teacher.decay=1", "method.teacher.decay=1: should be less than 1"),
         ("method.consistency=mes", "did you mean mse"),
         ("method.consistency_ramp.warmup=2", "method.consistency_ramp.warmup=2: should be less than or equal to 1"),
         ("method.consistency_ramp._target_=meanteacher.optim.schedules.Cosin", "did you mean Cosine"),
@@ -95,8 +95,8 @@ def test_bad_values_are_named_in_one_line(override, words):
 
 def test_a_yaml_that_does_not_fit_its_constructor_is_named():
     bad = settings()
-    del bad["method"]["ema_decay"]
-    with pytest.raises(UserError, match="needs ema_decay"):
+    del bad["method"]["teacher"]["decay"]
+    with pytest.raises(UserError, match="method.teacher: .* needs decay"):
         Settings.parse(bad)
     with pytest.raises(UserError, match="lamda.*takes no such value"):
         Settings.parse(settings() | {"method": settings()["method"] | {"lamda": 3}})
@@ -137,7 +137,7 @@ def test_the_digest_holds_what_determines_the_result_and_nothing_else():
         assert parsed(override).digest != first, override
     for override in (
         "trainer.precision=fp32",
-        "method.ema_decay=0.9",
+        "method.teacher.decay=0.9",
         "dataset.labeled_in_unlabeled=false",
         "dataset=svhn",
     ):

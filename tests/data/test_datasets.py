@@ -1,14 +1,10 @@
-"""The named datasets and the cache: what is stored, in which order, and what a user reads when it cannot be had."""
+"""The named data sets: their images, order and names, and the messages when they cannot be loaded."""
 
-import errno
 import gzip
-import json
 import os
 import socket
 import subprocess
 import sys
-import threading
-import time
 from pathlib import Path
 from types import SimpleNamespace
 from urllib.error import URLError
@@ -19,9 +15,8 @@ import torch
 import torchvision.datasets
 
 from meanteacher.config.errors import UserError
-from meanteacher.data import Dataset, Images
-from meanteacher.data.cache import allocate, cached, in_parallel, remembered
-from meanteacher.data.datasets import cifar10, cifar100, digits, fashion_mnist, fifth, stl10, svhn
+from meanteacher.data.datasets import cifar10, cifar100, digits, fashion_mnist, stl10, svhn
+from meanteacher.data.splits import hold_out_fifth
 
 
 def pixels(count, *shape, seed=0):
@@ -35,7 +30,7 @@ def one_line(error):
 
 
 def fake(monkeypatch, builder, data):
-    """Replaces one of torchvision's classes; returns the list of the calls made to it."""
+    """Replace a class of torchvision; returns the list of calls made to it."""
     calls = []
 
     def build(root, *, download, **arguments):
@@ -92,7 +87,7 @@ def test_home_directory_is_expanded(monkeypatch, tmp_path):
     assert calls[0]["root"] == str(tmp_path / "data") and (tmp_path / "data" / "cache" / "cifar10").is_dir()
 
 
-def test_svhn_extra_is_appended_to_train(monkeypatch, tmp_path):
+def test_svhn_extra_is_appended_to_the_training_part(monkeypatch, tmp_path):
     sizes = {"train": 4, "extra": 6, "test": 3}
 
     def data(split):
@@ -102,16 +97,16 @@ def test_svhn_extra_is_appended_to_train(monkeypatch, tmp_path):
 
     fake(monkeypatch, "SVHN", data)
     plain = svhn(data_dir=str(tmp_path), extra=False)
-    more = svhn(data_dir=str(tmp_path), extra=True)
-    assert len(plain.train.pixels) == 4 and len(more.train.pixels) == 10 and len(more.test.pixels) == 3
-    np.testing.assert_array_equal(more.train.pixels[:4], plain.train.pixels)
-    np.testing.assert_array_equal(more.train.pixels[4:], data("extra").data)
-    assert more.train.targets.tolist() == [0, 1, 2, 3, 0, 1, 2, 3, 4, 5]
-    assert more.train.names == [str(index) for index in range(10)] and more.classes == list("0123456789")
-    assert plain.name == more.name == "svhn"
+    with_extra = svhn(data_dir=str(tmp_path), extra=True)
+    assert len(plain.train.pixels) == 4 and len(with_extra.train.pixels) == 10 and len(with_extra.test.pixels) == 3
+    np.testing.assert_array_equal(with_extra.train.pixels[:4], plain.train.pixels)
+    np.testing.assert_array_equal(with_extra.train.pixels[4:], data("extra").data)
+    assert with_extra.train.targets.tolist() == [0, 1, 2, 3, 0, 1, 2, 3, 4, 5]
+    assert with_extra.train.names == [str(index) for index in range(10)] and with_extra.classes == list("0123456789")
+    assert plain.name == with_extra.name == "svhn"
 
 
-def test_stl10_appends_the_unlabelled_with_target_minus_one(monkeypatch, tmp_path):
+def test_stl10_appends_the_unlabeled_images_with_target_minus_one(monkeypatch, tmp_path):
     def data(split):
         count = {"train": 3, "unlabeled": 5, "test": 2}[split]
         labels = np.full(count, -1) if split == "unlabeled" else np.arange(count, dtype=np.uint8)
@@ -128,8 +123,8 @@ def test_stl10_appends_the_unlabelled_with_target_minus_one(monkeypatch, tmp_pat
 def test_fashion_mnist_has_one_channel(monkeypatch, tmp_path):
     def data(train):
         count = 4 if train else 2
-        grey = torch.from_numpy(pixels(count, 28, 28))
-        return SimpleNamespace(data=grey, targets=torch.arange(count), classes=["T-shirt/top", "b", "c", "d"])
+        gray = torch.from_numpy(pixels(count, 28, 28))
+        return SimpleNamespace(data=gray, targets=torch.arange(count), classes=["T-shirt/top", "b", "c", "d"])
 
     fake(monkeypatch, "FashionMNIST", data)
     dataset = fashion_mnist(data_dir=str(tmp_path))
@@ -160,7 +155,9 @@ def test_fashion_mnist_has_one_channel(monkeypatch, tmp_path):
         RuntimeError("Error downloading x:\nTried y, got:\nDataset not found or corrupted."),
     ],
 )
-def test_failed_download_says_what_to_put_where(monkeypatch, tmp_path, load, builder, folder, archives, failure):
+def test_failed_download_names_the_files_and_the_folder(
+    monkeypatch, tmp_path, load, builder, folder, archives, failure
+):
     fake(monkeypatch, builder, lambda **arguments: failure)
     with pytest.raises(UserError) as error:
         load(data_dir=str(tmp_path))
@@ -172,8 +169,8 @@ def test_failed_download_says_what_to_put_where(monkeypatch, tmp_path, load, bui
     assert socket.getdefaulttimeout() is None
 
 
-def test_archive_names_are_torchvisions():
-    """The names in the advice, against the classes that look for the files."""
+def test_archive_names_match_torchvision():
+    """The file names in the error messages are those that torchvision looks for."""
     source = (Path(sys.modules["meanteacher.data.datasets"].__file__)).read_text(encoding="utf-8")
     for builder in ("CIFAR10", "CIFAR100", "STL10"):
         assert f'"{getattr(torchvision.datasets, builder).filename}"' in source
@@ -183,7 +180,7 @@ def test_archive_names_are_torchvisions():
     }
 
 
-def test_truncated_archive_is_called_damaged(monkeypatch, tmp_path):
+def test_truncated_archive_is_reported_as_damaged(monkeypatch, tmp_path):
     (tmp_path / "cifar-10-python.tar.gz").write_bytes(b"\x1f\x8b cut short")
 
     def unreachable(*arguments, **keywords):
@@ -208,7 +205,7 @@ def test_damaged_unpacked_files_are_named(monkeypatch, tmp_path):
 
 
 def place_fashion_mnist(raw):
-    """Made-up files in idx format, packed by this machine's gzip, whose bytes torchvision does not know."""
+    """Synthetic files in idx format, compressed here, so their checksums differ from those torchvision expects."""
     raw.mkdir(parents=True)
     for part, count in (("train", 4), ("t10k", 2)):
         size = count.to_bytes(4)
@@ -217,14 +214,14 @@ def place_fashion_mnist(raw):
         (raw / f"{part}-labels-idx1-ubyte.gz").write_bytes(gzip.compress(bytes([0, 0, 8, 1]) + size + bytes(count)))
 
 
-def test_placed_fashion_mnist_is_accepted_however_it_was_packed(tmp_path):
+def test_fashion_mnist_files_are_accepted_with_any_gzip_checksum(tmp_path):
     place_fashion_mnist(tmp_path / "FashionMNIST" / "raw")
     dataset = fashion_mnist(data_dir=str(tmp_path))
     np.testing.assert_array_equal(dataset.train.pixels[:, 0], pixels(4, 28, 28))
     assert dataset.test.targets.tolist() == [0, 0] and dataset.classes[0] == "T-shirt/top"
 
 
-def test_the_damaged_one_of_several_archives_is_named(monkeypatch, tmp_path):
+def test_of_several_archives_the_damaged_one_is_named(monkeypatch, tmp_path):
     def unreachable(*arguments, **keywords):
         raise URLError("unreachable")
 
@@ -237,7 +234,7 @@ def test_the_damaged_one_of_several_archives_is_named(monkeypatch, tmp_path):
     assert f": t10k-images-idx3-ubyte.gz in {raw} is damaged" in one_line(error)
 
 
-def test_torchvisions_noise_is_dropped_off_a_terminal(monkeypatch, tmp_path, capfd):
+def test_torchvisions_output_is_hidden_without_a_terminal(monkeypatch, tmp_path, capfd):
     def data(train):
         print("Files already downloaded")
         print("100%", file=sys.stderr)
@@ -248,21 +245,21 @@ def test_torchvisions_noise_is_dropped_off_a_terminal(monkeypatch, tmp_path, cap
     assert capfd.readouterr() == ("", "")
 
 
-def test_digits_without_test_part_holds_a_stratified_fifth_out():
+def test_digits_holds_out_a_stratified_fifth():
     dataset = digits(image_size=16)
-    again = digits(image_size=16)
+    second = digits(image_size=16)
     assert dataset.train.pixels.shape[1:] == (1, 16, 16) and dataset.train.pixels.dtype == np.uint8
     assert len(dataset.train.pixels) + len(dataset.test.pixels) == 1797
     assert set(dataset.train.names).isdisjoint(dataset.test.names)
     assert sorted(map(int, dataset.train.names + dataset.test.names)) == list(range(1797))
     train, test = np.bincount(dataset.train.targets), np.bincount(dataset.test.targets)
     assert np.all(np.abs(test - (train + test) / 5) <= 0.5)
-    assert dataset.test.names == again.test.names
-    np.testing.assert_array_equal(dataset.test.pixels, again.test.pixels)
+    assert dataset.test.names == second.test.names
+    np.testing.assert_array_equal(dataset.test.pixels, second.test.pixels)
     assert "fifth" in dataset.notes[0]
 
 
-def test_digits_are_scaled_to_the_full_range_and_keep_their_labels():
+def test_digits_are_scaled_to_0_to_255_and_keep_their_labels():
     from sklearn.datasets import load_digits
 
     raw = load_digits()
@@ -274,7 +271,7 @@ def test_digits_are_scaled_to_the_full_range_and_keep_their_labels():
     assert large.shape[1:] == (1, 32, 32) and large.max() == 255 and large.min() == 0
 
 
-def test_digits_and_imports_leave_torch_alone():
+def test_loading_digits_imports_no_torch():
     code = (
         "import sys; import meanteacher.data.datasets, meanteacher.data.folder; "
         "heavy = [m for m in ('torch', 'torchvision', 'sklearn', 'PIL', 'tqdm') if m in sys.modules]; "
@@ -285,131 +282,11 @@ def test_digits_and_imports_leave_torch_alone():
     assert done.stdout.split() == ["[]", "[]"]
 
 
-def test_fifth_is_independent_of_order_and_of_other_images():
+def test_hold_out_fifth_is_independent_of_the_order():
     names = [f"image {index}" for index in range(50)]
     targets = np.arange(50) % 2
-    chosen = fifth(names=names, targets=targets)
+    chosen = hold_out_fifth(names=names, targets=targets)
     assert chosen.sum() == 10 and np.bincount(targets[chosen]).tolist() == [5, 5]
-    turned = fifth(names=names[::-1], targets=targets[::-1])
+    turned = hold_out_fifth(names=names[::-1], targets=targets[::-1])
     np.testing.assert_array_equal(turned[::-1], chosen)
-    assert fifth(names=["a", "b", "c"], targets=np.array([0, 0, 1])).tolist().count(True) == 1
-
-
-def small(folder, value=1):
-    parts = {}
-    for part, count in (("train", 4), ("test", 2)):
-        array = allocate(folder=folder, part=part, shape=(count, 1, 2, 2))
-        array[:] = value
-        parts[part] = Images(pixels=array, targets=np.arange(count), names=[str(row) for row in range(count)])
-    return Dataset(name="small", classes=["a", "b", "c", "d"], notes=["a note"], **parts)
-
-
-def test_cache_round_trip_leaves_only_the_finished_folder(tmp_path):
-    dataset = cached(directory=tmp_path, key="k", decode=small)
-    assert dataset.notes == ["a note"] and dataset.train.targets.tolist() == [0, 1, 2, 3]
-    assert dataset.test.pixels.tolist() == np.ones((2, 1, 2, 2)).tolist()
-    assert [path.name for path in (tmp_path / "cache").iterdir() if path.is_dir()] == ["k"]
-
-
-@pytest.mark.parametrize("name", ["train.npy", "test_targets.npy", "index.json", "test.npy"])
-@pytest.mark.parametrize("damage", ["truncate", "delete", "garbage"])
-def test_cache_is_rebuilt_when_incomplete_or_unreadable(tmp_path, name, damage):
-    cached(directory=tmp_path, key="k", decode=small)
-    path = tmp_path / "cache" / "k" / name
-    if damage == "truncate":
-        os.truncate(path, path.stat().st_size - 3)
-    elif damage == "delete":
-        path.unlink()
-    else:
-        path.write_bytes(b"garbage")
-    rebuilt = cached(directory=tmp_path, key="k", decode=lambda folder: small(folder, value=2))
-    assert rebuilt.train.pixels.max() == 2
-    assert cached(directory=tmp_path, key="k", decode=None).train.pixels.max() == 2
-
-
-def test_cache_of_parts_that_do_not_belong_together_is_rebuilt(tmp_path):
-    cached(directory=tmp_path, key="k", decode=small)
-    os.replace(tmp_path / "cache" / "k" / "test.npy", tmp_path / "cache" / "k" / "train.npy")
-    np.save(tmp_path / "cache" / "k" / "test.npy", np.zeros((2, 1, 2, 2), dtype=np.uint8))
-    assert cached(directory=tmp_path, key="k", decode=small).train.pixels.shape == (4, 1, 2, 2)
-    index = tmp_path / "cache" / "k" / "index.json"
-    stored = json.loads(index.read_text())
-    stored["names"]["train"].pop()
-    index.write_text(json.dumps(stored))
-    assert len(cached(directory=tmp_path, key="k", decode=small).train.names) == 4
-    index.write_text(json.dumps({**stored, "format": 0}))
-    assert len(cached(directory=tmp_path, key="k", decode=small).train.names) == 4
-
-
-def test_failed_decoding_leaves_no_cache_and_a_killed_one_is_cleared(tmp_path):
-    def fails(folder):
-        small(folder)
-        raise UserError("no")
-
-    with pytest.raises(UserError, match="^no$"):
-        cached(directory=tmp_path, key="k", decode=fails)
-    assert not [path for path in (tmp_path / "cache").iterdir() if path.is_dir()]
-    (tmp_path / "cache" / ".k.partial").mkdir()
-    (tmp_path / "cache" / ".k.partial" / "train.npy").write_bytes(b"half")
-    assert len(cached(directory=tmp_path, key="k", decode=small).train.names) == 4
-
-
-def test_of_two_at_once_one_decodes_and_the_other_waits(tmp_path):
-    decoded, results = [], []
-
-    def slow(folder):
-        decoded.append(folder)
-        time.sleep(0.3)
-        return small(folder)
-
-    threads = [
-        threading.Thread(target=lambda: results.append(cached(directory=tmp_path, key="k", decode=slow)))
-        for _ in range(3)
-    ]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    assert len(decoded) == 1 and len(results) == 3
-    assert all(result.train.pixels.max() == 1 for result in results)
-
-
-def test_data_dir_that_cannot_be_written_to_is_named(tmp_path):
-    blocked = tmp_path / "file"
-    blocked.write_text("x")
-    with pytest.raises(UserError) as error:
-        cached(directory=blocked, key="k", decode=small)
-    assert str(blocked) in one_line(error) and "data_dir" in one_line(error)
-    with pytest.raises(UserError, match="data_dir"):
-        remembered(directory=blocked / "below", key="k", condition="c", compute=lambda: "v", store=True)
-
-
-@pytest.mark.skipif(not hasattr(os, "posix_fallocate"), reason="space cannot be reserved on this system")
-def test_full_disk_is_one_line(monkeypatch, tmp_path):
-    def full(*arguments):
-        raise OSError(errno.ENOSPC, "No space left on device")
-
-    monkeypatch.setattr(os, "posix_fallocate", full)
-    with pytest.raises(UserError) as error:
-        cached(directory=tmp_path, key="k", decode=small)
-    assert "No space left on device" in one_line(error) and str(tmp_path) in one_line(error)
-    assert not [path for path in (tmp_path / "cache").iterdir() if path.is_dir()]
-
-
-def test_remembered_text_depends_on_its_condition(tmp_path):
-    def recall(condition, value, store=True):
-        return remembered(directory=tmp_path, key="k", condition=condition, compute=lambda: value, store=store)
-
-    assert [recall("a", "1"), recall("a", "2"), recall("b", "3"), recall("b", "4")] == ["1", "1", "3", "3"]
-    assert recall("c", "5", store=False) == "5" and recall("b", "6") == "3"
-    (tmp_path / "cache" / "k").write_text("broken")
-    assert recall("b", "7") == "7"
-
-
-@pytest.mark.parametrize("nbytes", [0, 10**9])
-def test_in_parallel_keeps_the_order_and_passes_errors_on(nbytes):
-    items = range(200)
-    assert in_parallel(function=str, items=items, nbytes=nbytes, title="t") == [str(item) for item in items]
-    assert in_parallel(function=str, items=[], nbytes=0, title="t") == []
-    with pytest.raises(ZeroDivisionError):
-        in_parallel(function=lambda item: 1 / (item - 100), items=items, nbytes=nbytes, title="t")
+    assert hold_out_fifth(names=["a", "b", "c"], targets=np.array([0, 0, 1])).tolist().count(True) == 1

@@ -1,4 +1,4 @@
-"""Batches: a pure function of (seed, step), every image once an epoch, the same from every storage."""
+"""Batches are a pure function of (seed, step), visit every image once per epoch, and do not depend on the storage."""
 
 from pathlib import Path
 
@@ -10,8 +10,9 @@ import torch
 from meanteacher.config.errors import UserError
 from meanteacher.data import Images, splits
 from meanteacher.data.augment import Normalize
-from meanteacher.data.cache import reader
+from meanteacher.data.cache import make_reader
 from meanteacher.data.loader import EpochSampler, ImageStore, Loader, choose_storage
+from meanteacher.data.random_streams import RunStream
 
 CPU = torch.device("cpu")
 
@@ -25,48 +26,48 @@ def loader(blobs, mode="device", unlabeled_batch=16, seed=0, pixels=None, label=
 
 
 @pytest.mark.parametrize(("pool", "batch"), [(20, 64), (50, 8), (7, 7), (1, 3)])
-def test_every_image_comes_once_an_epoch(pool, batch):
-    stream = EpochSampler(np.arange(pool) + 100, batch, seed=3, key=1)
-    drawn = np.concatenate([stream(step) for step in range(3 * pool)])
+def test_every_image_is_drawn_once_per_epoch(pool, batch):
+    sampler = EpochSampler(np.arange(pool) + 100, batch, seed=3, stream=RunStream.LABELED_ORDER)
+    drawn = np.concatenate([sampler(step) for step in range(3 * pool)])
     for epoch in range(len(drawn) // pool):
         assert sorted(drawn[epoch * pool : (epoch + 1) * pool]) == list(range(100, 100 + pool))
 
 
-def test_a_batch_depends_on_seed_and_step_alone(blobs):
+def test_a_batch_depends_on_seed_and_step_only(blobs):
     first, second = loader(blobs), loader(blobs)
     for step in (0, 1, 2):
         first(step)
-    for raw, again in zip(first(7), second(7), strict=True):
-        assert torch.equal(raw.index, again.index) and torch.equal(raw.pixels, again.pixels)
+    for raw, other in zip(first(7), second(7), strict=True):
+        assert torch.equal(raw.index, other.index) and torch.equal(raw.pixels, other.pixels)
     assert not torch.equal(first(7)[1].index, first(8)[1].index)
     assert not torch.equal(first(7)[1].index, loader(blobs, seed=1)(7)[1].index)
 
 
-def test_a_memory_map_gives_the_resident_batches(blobs, tmp_path):
+def test_memory_mapped_and_resident_batches_are_equal(blobs, tmp_path):
     np.save(tmp_path / "pixels.npy", blobs.train.pixels)
     mapped = loader(blobs, "mmap", pixels=np.load(tmp_path / "pixels.npy", mmap_mode="r"))
     resident = loader(blobs)
     for step in (0, 1, 2, 9, 10, 4):
-        for raw, again in zip(mapped(step), resident(step), strict=True):
-            assert torch.equal(raw.index, again.index) and torch.equal(raw.pixels, again.pixels)
+        for raw, other in zip(mapped(step), resident(step), strict=True):
+            assert torch.equal(raw.index, other.index) and torch.equal(raw.pixels, other.pixels)
 
 
 @pytest.mark.parametrize("order", ["C", "F"])
 @pytest.mark.parametrize("rows", [slice(None), slice(20, 180), slice(20, 180, 2)], ids=["whole", "part", "every other"])
-def test_reading_a_file_is_indexing_its_map(blobs, tmp_path, order, rows):
+def test_reading_a_file_equals_indexing_its_map(blobs, tmp_path, order, rows):
     np.save(tmp_path / "pixels.npy", np.asarray(blobs.train.pixels, order=order))
     pixels, index = np.load(tmp_path / "pixels.npy", mmap_mode="r"), np.array([3, 0, 79, 3])
     pixels = pixels if rows == slice(None) else pixels[rows]
-    np.testing.assert_array_equal(reader(pixels)(index), blobs.train.pixels[rows][index])
+    np.testing.assert_array_equal(make_reader(pixels)(index), blobs.train.pixels[rows][index])
     np.testing.assert_array_equal(ImageStore(pixels, CPU, "device").pixels, blobs.train.pixels[rows])
 
 
-def test_a_resident_copy_is_whole():
+def test_a_resident_copy_is_complete():
     pixels = np.random.default_rng(0).integers(1, 256, (2500, 1, 2, 2), np.uint8)
     np.testing.assert_array_equal(ImageStore(pixels, CPU, "device").pixels, pixels)
 
 
-def test_a_file_cut_short_is_an_error(blobs, tmp_path):
+def test_a_truncated_file_raises(blobs, tmp_path):
     np.save(tmp_path / "pixels.npy", blobs.train.pixels)
     storage = ImageStore(np.load(tmp_path / "pixels.npy", mmap_mode="r"), CPU, "mmap")
     with (tmp_path / "pixels.npy").open("r+b") as file:
@@ -76,7 +77,7 @@ def test_a_file_cut_short_is_an_error(blobs, tmp_path):
 
 
 @pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="counts resident memory as Linux does")
-def test_reading_a_memory_map_leaves_nothing_in_memory(tmp_path):
+def test_reading_a_memory_map_does_not_grow_resident_memory(tmp_path):
     count, shape = 65_536, (3, 32, 32)
     np.lib.format.open_memmap(tmp_path / "pixels.npy", mode="w+", dtype=np.uint8, shape=(count, *shape))[0] = 200
     pixels, targets = np.load(tmp_path / "pixels.npy", mmap_mode="r"), np.zeros(count, np.int64)
@@ -95,16 +96,16 @@ def test_reading_a_memory_map_leaves_nothing_in_memory(tmp_path):
 
 
 def test_pixels_and_targets_belong_to_the_index(blobs):
-    one = loader(blobs)
-    labeled, unlabeled = one(5)
+    batches = loader(blobs)
+    labeled, unlabeled = batches(5)
     for raw in (labeled, unlabeled):
         assert np.array_equal(raw.pixels.numpy(), blobs.train.pixels[raw.index.numpy()])
-    assert np.array_equal(one.target(labeled.index).numpy(), blobs.train.targets[labeled.index.numpy()])
+    assert np.array_equal(batches.target(labeled.index).numpy(), blobs.train.targets[labeled.index.numpy()])
 
 
 def test_without_unlabeled_images(blobs):
-    one = loader(blobs, unlabeled_batch=0)
-    assert one(0)[1] is None and one.images_per_step() == 8
+    batches = loader(blobs, unlabeled_batch=0)
+    assert batches(0)[1] is None and batches.images_per_step() == 8
     with pytest.raises(UserError, match="no unlabeled images"):
         loader(blobs, label="all", shared=False)
 
@@ -113,3 +114,10 @@ def test_auto_storage_keeps_half_of_the_memory_free():
     pixels = np.zeros((10, 10), np.uint8)
     assert [choose_storage("auto", pixels, free) for free in (200, 199)] == ["device", "mmap"]
     assert choose_storage("mmap", pixels, 10**9) == "mmap"
+
+
+def test_resident_storage_that_does_not_fit_is_refused():
+    pixels = np.zeros((10, 10), np.uint8)
+    assert choose_storage("device", pixels, 100) == "device"
+    with pytest.raises(UserError, match="dataset.storage=device: .* use dataset.storage=mmap"):
+        choose_storage("device", pixels, 99)

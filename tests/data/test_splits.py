@@ -1,4 +1,4 @@
-"""Splits: balanced, nested, independent of what they should not depend on, and read back only for the data they fit."""
+"""Splits are balanced, nested and independent of other settings; files are read for matching data only."""
 
 from dataclasses import replace
 
@@ -15,7 +15,8 @@ def dataset(targets) -> Dataset:
     targets = np.asarray(targets, np.int64)
     names = [f"train/{t}/{i}.png" for i, t in enumerate(targets)]
     images = Images(pixels=np.zeros((len(targets), 1, 2, 2), np.uint8), targets=targets, names=names)
-    return Dataset(name="made up", classes=[f"c{c}" for c in range(targets.max() + 1)], train=images, test=images)
+    test = replace(images, targets=targets.clip(min=0))
+    return Dataset(name="synthetic", classes=[f"c{c}" for c in range(targets.max() + 1)], train=images, test=test)
 
 
 def draw(data, label, seed=0, validation=0, shared=True):
@@ -26,7 +27,7 @@ balanced = dataset(np.arange(400) % 5)
 
 
 @given(st.integers(5, 300), st.integers(5, 300), st.integers(0, 9))
-def test_smaller_label_sets_are_inside_larger_ones(a, b, seed):
+def test_smaller_label_sets_are_contained_in_larger_ones(a, b, seed):
     small, large = (set(draw(balanced, n, seed).labeled) for n in sorted((a, b)))
     assert small <= large and len(small) == min(a, b)
 
@@ -40,7 +41,7 @@ def test_classes_differ_by_at_most_one(label, seed):
 
 
 @given(st.integers(5, 200), st.integers(0, 150), st.integers(0, 9))
-def test_validation_changes_neither_the_labeled_images_nor_with_their_number(label, validation, seed):
+def test_validation_and_labeled_images_do_not_affect_each_other(label, validation, seed):
     split = draw(balanced, label, seed, validation)
     assert np.array_equal(split.labeled, draw(balanced, label, seed).labeled)
     assert np.array_equal(split.validation, draw(balanced, 5, seed, validation).validation)
@@ -60,7 +61,7 @@ def test_unbalanced_and_unlabeled_images(targets, seed):
     assert len(draw(data, "all", seed, shared=False).unlabeled) == len(data.train.targets) - len(labeled_able)
 
 
-def test_seeds_differ_and_repeat():
+def test_a_split_is_determined_by_its_seed():
     assert np.array_equal(draw(balanced, 50, 3).labeled, draw(balanced, 50, 3).labeled)
     assert not np.array_equal(draw(balanced, 50, 3).labeled, draw(balanced, 50, 4).labeled)
 
@@ -77,9 +78,9 @@ def test_impossible_counts_are_refused(label, validation, words):
 def test_a_written_split_reads_back_the_same(tmp_path):
     split = draw(balanced, 20, 1, 40)
     splits.write(tmp_path / "split.json", balanced, split, {"label": 20})
-    again = splits.read(tmp_path / "split.json", balanced, labeled_in_unlabeled=True)
+    reread = splits.read(tmp_path / "split.json", balanced, labeled_in_unlabeled=True)
     for name in ("labeled", "unlabeled", "validation"):
-        assert np.array_equal(getattr(split, name), getattr(again, name))
+        assert np.array_equal(getattr(split, name), getattr(reread, name))
 
 
 def test_a_split_for_other_data_is_refused(tmp_path):
@@ -98,7 +99,7 @@ def test_a_split_for_other_data_is_refused(tmp_path):
 @pytest.mark.parametrize(
     "text", ["{", "{}", '{"labeled": 3}', "no such image c0", "", "train/0/0.png c1", "0.png c0\n0.png c0"]
 )
-def test_files_that_are_no_split_are_refused_in_one_line(tmp_path, text):
+def test_invalid_split_files_are_refused_in_one_line(tmp_path, text):
     path = tmp_path / "split.txt"
     path.write_text(text)
     with pytest.raises(UserError, match="split=") as caught:
@@ -106,7 +107,7 @@ def test_files_that_are_no_split_are_refused_in_one_line(tmp_path, text):
     assert "\n" not in str(caught.value)
 
 
-def test_text_lists_name_images_with_or_without_their_folder(tmp_path):
+def test_text_lists_may_name_images_without_their_folder(tmp_path):
     path = tmp_path / "00.txt"
     path.write_text("0.png c0\ntrain/1/1.png c1\n\n7.png c2\n")
     split = splits.read(path, balanced, labeled_in_unlabeled=False)

@@ -8,7 +8,8 @@ from conftest import ROOT, TINY, command, options
 METHOD = '''
 """Keeps the two weak views' logits together."""
 
-from meanteacher.data.batch import StepOutput, Views
+from meanteacher.data.batch import Views
+from meanteacher.methods.base import StepOutput
 from meanteacher.methods.common.losses import cross_entropy
 from meanteacher.methods.base import Method
 from meanteacher.config.types import NonNegativeFloat

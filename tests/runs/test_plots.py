@@ -1,4 +1,4 @@
-"""The pictures: each is a PNG of a readable size, for the awkward inputs too."""
+"""The pictures of a run: each is a PNG file of a readable size, also for unusual inputs."""
 
 from pathlib import Path
 
@@ -14,7 +14,7 @@ pytestmark = pytest.mark.filterwarnings("error")
 
 @pytest.fixture
 def drawn(monkeypatch) -> list[Figure]:
-    """The figures, as they are saved."""
+    """The figures that the test saves."""
     figures: list[Figure] = []
     save = Figure.savefig
 
@@ -26,10 +26,10 @@ def drawn(monkeypatch) -> list[Figure]:
     return figures
 
 
-def check(found: Path, expected: Path) -> tuple[int, int]:
-    """Width and height of a picture that is where it should be and shows something."""
-    assert found == expected
-    with Image.open(found) as picture:
+def check(path: Path, expected: Path) -> tuple[int, int]:
+    """Width and height of a picture that was saved at the expected path and is not empty."""
+    assert path == expected
+    with Image.open(path) as picture:
         assert picture.format == "PNG"
         pixels = np.asarray(picture.convert("RGB"))
     assert pixels.min() < 100 and (pixels.max(axis=2) == 255).any(), "nothing is drawn"
@@ -37,12 +37,16 @@ def check(found: Path, expected: Path) -> tuple[int, int]:
 
 
 def record(step: int, parts: tuple[str, ...] = ("test",), models: tuple[str, ...] = ("student", "teacher")) -> dict:
-    found = {"step": step, "train/loss": 2 / step, "train/supervised": 1 / step, "train/consistency": 0.01}
+    metrics = {"step": step, "train/loss": 2 / step, "train/supervised": 1 / step, "train/consistency": 0.01}
     for part in parts:
-        for place, model in enumerate(models):
-            error = 0.2 + 0.5 / step + 0.1 * place
-            found |= {f"{part}/{model}/error": error, f"{part}/{model}/ece": 0.1, f"{part}/{model}/cross_entropy": 1.0}
-    return found
+        for number, model in enumerate(models):
+            error = 0.2 + 0.5 / step + 0.1 * number
+            metrics |= {
+                f"{part}/{model}/error": error,
+                f"{part}/{model}/ece": 0.1,
+                f"{part}/{model}/cross_entropy": 1.0,
+            }
+    return metrics
 
 
 def legend(axes) -> list[str]:
@@ -61,12 +65,40 @@ def test_learning_curves(tmp_path, drawn):
     assert [axes.get_ylabel() for axes in figure.axes] == ["error (%)", "training loss", "calibration error, ECE (%)"]
     assert legend(error)[:2] == ["student, test (last: 21.0 %)", "teacher, test (last: 31.0 %)"]
     assert [line.get_linestyle() for line in error.lines] == ["-", "-", "--", "--"]
-    colours = [line.get_color() for line in error.lines]
-    assert colours[:2] == colours[2:] and colours[0] != colours[1]
-    assert colours == [line.get_color() for line in ece.lines]
+    colors = [line.get_color() for line in error.lines]
+    assert colors[:2] == colors[2:] and colors[0] != colors[1]
+    assert colors == [line.get_color() for line in ece.lines]
     assert list(error.lines[0].get_xdata()) == list(range(5, 51, 5))
     assert error.lines[0].get_ydata()[0] == pytest.approx(30)
-    assert legend(loss) == ["loss", "supervised", "consistency"] and loss.get_yscale() == "log"
+    terms = ["supervised (unweighted)", "consistency (unweighted)"]
+    assert legend(loss) == ["loss (weighted sum)", *terms] and loss.get_yscale() == "log"
+
+
+def test_title_of_learning_curves_is_at_the_left_edge_of_the_figure(tmp_path, drawn):
+    plots.learning_curves([record(7)], tmp_path / "curves.png", "a title")
+    title = drawn[0]._suptitle
+    assert title.get_horizontalalignment() == "left" and title.get_position()[0] < 0.05
+
+
+def test_total_loss_is_visible_below_an_equal_term(tmp_path, drawn):
+    plots.learning_curves([{"step": 7, "train/loss": 1.0, "train/supervised": 1.0}], tmp_path / "curves.png", "a title")
+    total, term = drawn[0].axes[0].lines
+    assert total.get_linewidth() > 3 * term.get_linewidth() and total.get_zorder() < term.get_zorder()
+
+
+@pytest.mark.parametrize(
+    ("last", "ticks"),
+    [
+        (200, [0, 40, 80, 120, 160, 200]),
+        (1500, [0, 300, 600, 900, 1200, 1500]),
+        (1550, [0, 400, 800, 1200, 1550]),
+        (1, [0, 1]),
+        (2**20, [0, 250_000, 500_000, 750_000, 2**20]),
+    ],
+)
+def test_last_step_has_a_tick(tmp_path, drawn, last, ticks):
+    plots.learning_curves([record(last)], tmp_path / "curves.png", "a title")
+    assert all(list(axes.get_xticks()) == ticks for axes in drawn[0].axes)
 
 
 @pytest.mark.parametrize(
@@ -81,13 +113,13 @@ def test_learning_curves(tmp_path, drawn):
     ],
     ids=["one record", "no evaluation", "no loss", "nothing finite", "many networks", "nothing"],
 )
-def test_learning_curves_of_little(tmp_path, drawn, history, panels):
+def test_learning_curves_of_incomplete_histories(tmp_path, drawn, history, panels):
     path = tmp_path / "curves.png"
     check(plots.learning_curves(history, path, "a title"), path)
     assert len(drawn[0].axes) == panels
 
 
-def test_teacher_and_average_have_one_colour(tmp_path, drawn):
+def test_teacher_and_average_have_the_same_color(tmp_path, drawn):
     for model in ("teacher", "average"):
         plots.learning_curves([record(7, models=("student", model))], tmp_path / "curves.png", "a title")
     first, second = ([line.get_color() for line in figure.axes[0].lines] for figure in drawn)

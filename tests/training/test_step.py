@@ -95,13 +95,14 @@ def test_a_compiled_loss_is_the_eager_one(method, tmp_path):
     same = (f"method={method}", "trainer.precision=fp32", "model.dropout=0.3")
     device.prepare(torch.device("cpu"), compiled=True)
     with step(tmp_path / "run", *same) as one:
-        compiled = torch.compile(one.method.training_step, fullgraph=one.method.fullgraph, backend="aot_eager")
+        eager = one.loss_and_metrics
+        compiled = torch.compile(eager, fullgraph=one.method.fullgraph, backend="aot_eager")
         labeled, unlabeled = one.batches.views(*one.batches.draw(3), one.method.views)
         losses, state = [], copy.deepcopy(one.method.state_dict())
-        for loss in (one.method.training_step, compiled):
+        for step_function in (eager, compiled):
             one.method.load_state_dict(state)
             torch.manual_seed(0)
-            losses.append(loss(labeled, unlabeled, torch.tensor(3.0)).loss)
+            losses.append(step_function(labeled, unlabeled, torch.tensor(3.0))[0])
     torch.testing.assert_close(*losses, rtol=1e-5, atol=1e-6)
 
 
@@ -127,9 +128,16 @@ def test_the_teacher_follows_after_the_optimizers_step(tmp_path):
     with step(tmp_path / "run", "method=mean_teacher", "optimizer.lr=0.1") as one:
         before = one.method.student.classifier.weight.detach().clone()
         one(0)
-        student, teacher = one.method.student.classifier.weight, one.method.ema.model.classifier.weight
+        student, teacher = one.method.student.classifier.weight, one.method.teacher.model.classifier.weight
     assert not torch.equal(student, before)
     torch.testing.assert_close(teacher, (before + student) / 2)
+
+
+@pytest.mark.parametrize("method", options("method"))
+def test_the_sums_of_metrics_keep_no_graph(method, tmp_path):
+    with step(tmp_path / "run", f"method={method}") as one:
+        one(0)
+        assert not any(total.requires_grad for total in one.meter.sums.values())
 
 
 def test_the_learning_rate_is_that_of_the_schedule(tmp_path):

@@ -1,4 +1,4 @@
-"""RandAugment against Pillow, image by image and exactly, with the parameters that were drawn or set."""
+"""RandAugment gives exactly the results of Pillow, image by image, with the same parameters."""
 
 import numpy as np
 import pytest
@@ -7,7 +7,7 @@ from PIL import Image, ImageEnhance, ImageOps
 from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from meanteacher.data.randaugment import OPERATIONS, RandAugment
+from meanteacher.data.augment.randaugment import OPERATIONS, RandAugment
 
 KEYS = {
     "operations": 1,
@@ -28,7 +28,7 @@ RANGES = (  # of the magnitudes that KEYS give
 )
 MOVES = OPERATIONS[OPERATIONS.index("Rotate") :]
 SHAPES = [(60, 3, 32, 32), (60, 1, 16, 16), (60, 3, 11, 18), (20, 3, 2, 3), (8, 3, 200, 300)]
-SYNCHRONISING = ("_local_scalar_dense", "nonzero", "unique", "bincount", "masked_select", "item")
+SYNCHRONIZING = ("_local_scalar_dense", "nonzero", "unique", "bincount", "masked_select", "item")
 
 
 def generator(seed=0):
@@ -36,7 +36,7 @@ def generator(seed=0):
 
 
 def random_images(shape=SHAPES[0], seed=1):
-    """Equal parts of noise, smooth images, images of 3 values and images of one value, all of 8 bits."""
+    """8-bit images: equal parts of noise, smooth images, images with 3 values and constant images."""
     source, quarter = generator(seed), (shape[0] // 4, *shape[1:])
     noise = torch.randint(0, 256, quarter, generator=source)
     coarse = torch.rand(*quarter[:2], 3, 3, generator=source) * torch.rand(*quarter[:2], 1, 1, generator=source)
@@ -78,7 +78,7 @@ def reference(picture, name, magnitude):
 
 
 def parameters(name, count, seed=3):
-    """One turn of one operation with magnitudes from its range."""
+    """The parameters of one turn that applies one operation, with magnitudes from its range."""
     low, high = RANGES[name]
     share = torch.rand(1, count, 1, 1, 1, generator=generator(seed))
     magnitude = low + (high - low) * share
@@ -100,26 +100,26 @@ def assert_each_matches(images, kind, magnitude):
 
 @pytest.mark.parametrize("shape", SHAPES, ids=str)
 @pytest.mark.parametrize("name", OPERATIONS)
-def test_one_operation(name, shape):
+def test_each_operation_matches_pillow(name, shape):
     assert_each_matches(random_images(shape), *parameters(name, shape[0]))
 
 
 @pytest.mark.parametrize("name", ["Brightness", "Color", "Contrast", "Sharpness"])
 @pytest.mark.parametrize("factor", [0.0, 0.5, 1.0, 1.9])
-def test_factors_of_enhancers(name, factor):
+def test_enhancers_match_pillow_for_round_factors(name, factor):
     kind, magnitude = parameters(name, 60)
     assert_each_matches(random_images(), kind, torch.full_like(magnitude, factor))
 
 
 @pytest.mark.parametrize("magnitude", [-1.5, -0.5, 0.0, 0.25, 1.0])
 @pytest.mark.parametrize("name", MOVES)
-def test_moves_by_round_magnitudes(name, magnitude):
+def test_moves_match_pillow_for_round_magnitudes(name, magnitude):
     kind = parameters(name, 12)[0]
     assert_each_matches(random_images((12, 3, 12, 12)), kind, torch.full(kind.shape, magnitude))
 
 
 @pytest.mark.parametrize("shape", [(200, 3, 16, 16), (200, 1, 16, 16)])
-def test_two_and_three_operations_in_turn(shape):
+def test_several_operations_in_turn_match_pillow(shape):
     images = random_images(shape)
     for operations in (2, 3):
         drawn = RandAugment(**KEYS | {"operations": operations}).draw(images, generator())
@@ -133,13 +133,13 @@ def test_translate_moves_left_and_up():
     assert torch.equal(result[..., :15], images[..., 5:]) and torch.all(result[..., 15:] == 51 / 255)
 
 
-def test_other_values_are_rounded():
+def test_values_between_levels_are_rounded():
     images = torch.rand(8, 3, 8, 8, generator=generator())
     kind, magnitude = parameters("Identity", 8)
     assert torch.equal(RandAugment(**KEYS).apply(images, kind, magnitude), (images * 255).round() / 255)
 
 
-def test_draws():
+def test_draws_are_uniform_and_independent():
     images = torch.empty(40_000, 3, 1, 1)
     kind, magnitude = RandAugment(**KEYS | {"operations": 2}).draw(images, generator())
     assert kind.shape == magnitude.shape == (2, 40_000, 1, 1, 1)
@@ -155,14 +155,14 @@ def test_draws():
     assert magnitude[kind == OPERATIONS.index("Posterize")].unique().tolist() == [4, 5, 6, 7, 8]
 
 
-def test_probability():
+def test_operations_are_applied_with_their_probability():
     images = random_images()
     assert torch.equal(RandAugment(**KEYS | {"probability": 0.0, "operations": 2})(images, generator()), images)
     kind, _ = RandAugment(**KEYS | {"probability": 0.5}).draw(torch.empty(20_000, 1, 1, 1), generator())
     assert (kind != 0).float().mean().item() == pytest.approx(0.5 * 13 / 14, abs=0.02)
 
 
-def test_is_determined_by_the_generator_alone():
+def test_is_determined_by_the_generator_only():
     images, augment = random_images(), RandAugment(**KEYS | {"operations": 2})
     first = augment(images, generator(5))
     torch.manual_seed(123)
@@ -170,28 +170,28 @@ def test_is_determined_by_the_generator_alone():
     assert not torch.equal(first, augment(images, generator(6)))
 
 
-def test_an_image_does_not_depend_on_the_others_nor_on_the_memory_format():
+def test_result_depends_neither_on_other_images_nor_on_memory_format():
     images, augment = random_images(), RandAugment(**KEYS | {"operations": 2})
     kind, magnitude = augment.draw(images, generator())
     together = augment.apply(images, kind, magnitude)
-    alone = [augment.apply(images[i : i + 1], kind[:, i : i + 1], magnitude[:, i : i + 1]) for i in range(60)]
-    assert torch.equal(together, torch.cat(alone))
+    separately = [augment.apply(images[i : i + 1], kind[:, i : i + 1], magnitude[:, i : i + 1]) for i in range(60)]
+    assert torch.equal(together, torch.cat(separately))
     last = images.contiguous(memory_format=torch.channels_last)
     assert torch.equal(together, augment.apply(last, kind, magnitude))
 
 
-class NoSynchronisation(TorchDispatchMode):
+class NoSynchronization(TorchDispatchMode):
     def __torch_dispatch__(self, function, types, args=(), kwargs=None):
-        assert not any(name in str(function) for name in SYNCHRONISING), function
+        assert not any(name in str(function) for name in SYNCHRONIZING), function
         masks = [index for index in args[1] if index is not None] if "aten.index" in str(function) else []
         assert not any(mask.dtype == torch.bool for mask in masks if isinstance(mask, torch.Tensor)), function
         return function(*args, **kwargs or {})
 
 
 @pytest.mark.parametrize("shape", SHAPES, ids=str)
-def test_does_not_synchronise(shape):
+def test_no_synchronization_and_no_data_dependent_shape(shape):
     augment = RandAugment(**KEYS | {"operations": 2})
-    with NoSynchronisation():
+    with NoSynchronization():
         augment(random_images(shape), generator())
     with FakeTensorMode():
         assert augment(torch.rand(shape), generator()).shape == shape

@@ -1,0 +1,42 @@
+"""Cutout (DeVries & Taylor 2017, arXiv 1708.04552)."""
+
+import torch
+from torch import Generator, Tensor
+
+from meanteacher.config.errors import UserError
+from meanteacher.config.types import Fraction
+from meanteacher.data.augment.operation import Operation
+
+
+class Cutout(Operation):
+    """Fill a square at a random position with `value`.
+
+    Its side is `side` times the image's shorter side, rounded to whole pixels. The center is any pixel of the image;
+    the square is clipped at the image's borders. side=0 changes nothing.
+    """
+
+    def __init__(self, *, side: Fraction, value: Fraction):
+        self.side, self.value = side, value
+
+    def check(self, channels: int, height: int, width: int) -> None:
+        if self.side and not self._side_in_pixels(height, width):
+            raise UserError(
+                f"side={self.side} is less than half a pixel of images of {height}×{width} pixels; "
+                "use a larger side, or side=0 for none"
+            )
+
+    def _side_in_pixels(self, height: int, width: int) -> int:
+        return round(self.side * min(height, width))
+
+    def draw(self, images: Tensor, generator: Generator) -> tuple[Tensor, Tensor]:
+        """The row and column of the center: int64. The square starts half its side, rounded down, before the center."""
+        height, width = images.shape[2:]
+        row, column = self._uniform(2, images, generator)
+        return (row * height).long(), (column * width).long()
+
+    def apply(self, images: Tensor, row: Tensor, column: Tensor) -> Tensor:
+        side = self._side_in_pixels(*images.shape[2:])
+        rows, columns = self._grid(images)
+        rows, columns = rows - row + side // 2, columns - column + side // 2
+        inside = (rows >= 0) & (rows < side) & (columns >= 0) & (columns < side)
+        return torch.where(inside, self.value, images)

@@ -1,0 +1,31 @@
+"""Atomic writes."""
+
+import os
+
+import pytest
+
+from meanteacher.config.files import write_atomically
+
+
+def test_a_file_is_created_and_replaced(tmp_path):
+    path = tmp_path / "a.json"
+    for content, expected in (("é\n", "é\n".encode()), (b"\x00\xff", b"\x00\xff")):
+        assert write_atomically(path, content) == path
+        assert path.read_bytes() == expected and list(tmp_path.iterdir()) == [path]
+
+
+def test_a_failed_write_keeps_the_old_file_and_leaves_no_temporary_file(monkeypatch, tmp_path):
+    path = write_atomically(tmp_path / "a.json", "old")
+
+    def fail(*arguments):
+        raise OSError("disk error")
+
+    monkeypatch.setattr(os, "replace", fail)
+    with pytest.raises(OSError, match="disk error"):
+        write_atomically(path, "new")
+    assert path.read_text() == "old" and list(tmp_path.iterdir()) == [path]
+
+
+def test_a_missing_folder_raises(tmp_path):
+    with pytest.raises(FileNotFoundError):
+        write_atomically(tmp_path / "missing" / "a.json", "text")
