@@ -40,11 +40,11 @@ class Grid(BasicSweeper):
 
             seconds = cost.estimate(sweep)
         try:
-            with Watch(sweep, seconds), signals.patient():
+            with Watch(sweep, seconds), signals.wait_for_runs_to_save():
                 self.launch(sweep)
         finally:
             sweep.compare()
-        if signals.last is not None:
+        if signals.last_signal is not None:
             if type(self.launcher).__name__ == "SlurmLauncher":
                 log.info("jobs that Slurm has taken go on without this process: squeue shows them, scancel stops them")
             log.info("stopped; the same command goes on with what is missing: %s", sweep.command)

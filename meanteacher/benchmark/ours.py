@@ -15,7 +15,7 @@ from meanteacher.loggers.progress import Progress
 from meanteacher.runs.run_dir import RunDir
 from meanteacher.runs.session import Session
 from meanteacher.training.device import autocast
-from meanteacher.training.eta import FIRST
+from meanteacher.training.eta import WARMUP_STEPS
 
 PARTS = ("data", "augmentation", "forward+backward", "optimizer", "EMA")
 """Of a step; what is left is `rest`: seeds, learning rate, sums of metrics."""
@@ -55,7 +55,7 @@ class Ours:
         self.trainer.loggers[-1] = Stop()
         self.step = self.trainer.train_step
         self.step.method.train()
-        for number in range(FIRST[self.step.compiled] + 1):
+        for number in range(WARMUP_STEPS):
             self.step(number)
 
     def seconds(self, steps: int) -> float:
@@ -79,7 +79,7 @@ class Ours:
             "augmentation": lambda: found.extend(step.batches.views(*found, step.method.views)),
             "forward+backward": lambda: forward(*found[2:], now).loss.backward(),
             "optimizer": lambda: (step.optimizer.step(), step.optimizer.zero_grad(set_to_none=True)),
-            "EMA": lambda: step.update_ema(now),
+            "EMA": lambda: step.update_averages(now),
         }
         seconds = {name: timed(self.device, part) for name, part in work.items()}
         raw = found[0].index, found[0].pixels, found[1].index, found[1].pixels

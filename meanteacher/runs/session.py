@@ -73,6 +73,7 @@ class Session:
             seed=settings.seed,
             storage=train,
         )
+        self.batches = Batches(loader=loader, augment=self.augment, seed=settings.seed, device=self.device)
         evaluator = Evaluator(
             parts=self.eval_splits(train, test),
             augment=self.augment,
@@ -87,7 +88,7 @@ class Session:
             optimizer=build(settings.optimizer, module=self.method),
             lr=settings.optimizer["lr"],
             schedule=build(settings.schedule),
-            batches=Batches(loader=loader, augment=self.augment, seed=settings.seed, device=self.device),
+            batches=self.batches,
             seed=settings.seed,
             device=self.device,
             precision=self.precision,
@@ -138,7 +139,7 @@ class Session:
         """Log what the run will do, with warnings about settings that do not suit it."""
         plan.log_data(self.data, self.split, self.settings, self.storage)
         plan.log_model(self.method.student, self.choices)
-        images, seed = self.trainer.train_step.images_per_step, self.settings.seed
+        images, seed = self.batches.images_per_step(), self.settings.seed
         mode = f"{self.device} {self.precision}, {'compiled' if self.compiled else 'eager'}"
         log.info("run     %d steps of %d images, seed %d, %s", self.settings.steps, images, seed, mode)
         log.info("folder  %s", self.run_dir.path)
@@ -157,7 +158,8 @@ class Session:
         return {
             "status": status,
             "bitwise": self.bitwise,
-            **report.measured(self.trainer, self.device),
+            **report.scores_by_part(self.trainer.history, self.trainer.parts, list(self.trainer.models())),
+            **self.trainer.summary(),
             **report.environment(self.device),
             "precision": self.precision,
             "compiled": self.compiled,
@@ -179,16 +181,16 @@ class Session:
 
     def predict_test(self) -> tuple[str, np.ndarray]:
         """The name of the deployed network and its predicted classes on the test part, int64 [N]."""
-        name, deployed = list(self.trainer.models().items())[-1]
-        return name, self.trainer.evaluator.logits(deployed, "test").argmax(dim=1).cpu().numpy()
+        name, predicted = self.trainer.predict("test")
+        return name, predicted.cpu().numpy()
 
     def draw_views(self, images: np.ndarray) -> dict[str, np.ndarray]:
         """Each view of the augmentation, drawn three times. images: uint8 [N, C, H, W]; views: float32, normalized."""
-        pixels, batches = torch.from_numpy(images).to(self.device), self.trainer.train_step.batches
+        pixels = torch.from_numpy(images).to(self.device)
         return {
             f"{name} {number}": view.cpu().numpy()
             for name in self.augment.views
-            for number, view in enumerate(batches.augmented(pixels, (name,) * 3), 1)
+            for number, view in enumerate(self.batches.augmented(pixels, (name,) * 3), 1)
         }
 
     def close(self, status: str, pictures: dict[str, Path], summary: dict) -> None:

@@ -9,8 +9,8 @@ from pathlib import Path
 from meanteacher.config.console import only_errors
 from meanteacher.config.digest import WATCHING, normalize
 from meanteacher.config.errors import UserError
+from meanteacher.config.formats import format_duration
 from meanteacher.sweeps.sweep import Job, Sweep
-from meanteacher.training.meters import duration
 
 log = logging.getLogger(__name__)
 
@@ -63,7 +63,6 @@ def probe(job: Job) -> float:
     """Seconds the job would take here, from its first steps, which leave nothing behind and hold no GPU."""
     from meanteacher.runs.run_dir import RunDir
     from meanteacher.runs.session import Session
-    from meanteacher.training import eta
 
     trainer = job.settings.trainer.model_dump()
     if trainer["device"] == "free":
@@ -72,7 +71,7 @@ def probe(job: Job) -> float:
     with tempfile.TemporaryDirectory() as folder, only_errors():
         kept = RunDir(Path(folder) / "probe", "probe", fresh=False)
         with kept:
-            return eta.probe(Session(settings, job.choices, kept, show_progress=False).trainer)
+            return Session(settings, job.choices, kept, show_progress=False).trainer.estimate_seconds()
 
 
 def estimate(sweep: Sweep) -> dict[Path, float]:
@@ -85,7 +84,9 @@ def estimate(sweep: Sweep) -> dict[Path, float]:
     hours = sum(jobs.values()) / 3600
     if jobs:
         log.info(
-            "cost    about %s, one run after another, as measured on this machine (%s)", duration(hours), cpu_name()
+            "cost    about %s, one run after another, as measured on this machine (%s)",
+            format_duration(3600 * hours),
+            cpu_name(),
         )
     if hours > LONG_HOURS:
         log.warning(

@@ -208,7 +208,7 @@ def test_a_loss_that_is_not_finite_stops_the_run_and_says_so(tmp_path):
 def test_a_long_run_says_so_at_once_and_names_what_is_shorter(tmp_path, monkeypatch, caplog):
     monkeypatch.setattr(eta, "LONG_HOURS", 1e-9)
     with caplog.at_level("INFO", "meanteacher"):
-        go(tmp_path / "run", "steps=8")
+        go(tmp_path / "run", "steps=12")
     assert "images/s, about" in caplog.text and "this run takes about" in caplog.text and "steps=1 would" in caplog.text
 
 
