@@ -9,8 +9,8 @@ class Network(nn.Module):
     A subclass sets `feature_channels`, implements `features`, and either sets `classifier`, a layer from the pooled
     features [B, feature_channels] to logits, or implements `head`. The run passes `channels` (C) and `classes` (K) as
     keyword arguments to the constructor; all other arguments come from the network's yaml file and are keyword-only too.
-    A constructor or forward pass must not depend on values of tensors, so that it also works on the meta device, where
-    it is checked before training. Raise UserError for arguments or images that the network cannot support.
+    A constructor raises UserError for values that the network does not support; the run calls it with placeholders for
+    `channels` and `classes` before it loads the images, so that such errors appear at once.
 
     Every method calls `forward`. Some need more:
 

@@ -53,10 +53,11 @@ class Timm(Network):
 
     @cached_property
     def has_feature_map(self) -> bool:
-        """Determined by a forward pass on the meta device, because the networks of timm do not declare their layout."""
-        network = copy.deepcopy(self.network).to("meta").eval()
-        with torch.device("meta"), torch.no_grad():
-            features = network.forward_features(torch.empty(1, *self.default_shape))
+        """Determined by a forward pass of one image, because the networks of timm do not declare the layout."""
+        network = copy.deepcopy(self.network).eval()
+        device = next(network.parameters()).device
+        with torch.no_grad():
+            features = network.forward_features(torch.zeros(1, *self.default_shape, device=device))
         return features.ndim == 4 and features.shape[1] == self.feature_channels
 
     def features(self, images: Tensor) -> Tensor:
@@ -163,7 +164,7 @@ def create(builder: Callable[..., nn.Module], name: str, size: dict[str, int], *
 def load_weights(network: nn.Module, path: Path) -> None:
     """Load weights from a .pth or .safetensors file, except for tensors of another shape.
 
-    Thus a classifier for another number of classes keeps its initialization. On the meta device, only check the file.
+    Thus a classifier for another number of classes keeps its initialization.
     Raises UserError if the file cannot be read, or if less than half of the network's tensors are in it.
     """
     try:
@@ -182,5 +183,4 @@ def load_weights(network: nn.Module, path: Path) -> None:
             f"model.weights={path}: only {len(fitting)} of the network's {len(own)} tensors are in this file with the "
             "same shape; does it belong to another network?"
         )
-    if not any(parameter.is_meta for parameter in network.parameters()):
-        network.load_state_dict(fitting, strict=False)
+    network.load_state_dict(fitting, strict=False)
