@@ -32,6 +32,7 @@ class CCT(Method):
     """
 
     views = Views(labeled=("weak",), unlabeled=("weak",))
+    needs_feature_map = True
 
     def __init__(
         self,

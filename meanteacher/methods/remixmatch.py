@@ -76,7 +76,7 @@ class ReMixMatch(Method):
         turns = quarters(strong)
         features = self.student.features(torch.cat([images, strong, rotate(strong, turns)]))
         logits = self.student.head(features[: -len(strong)]).float()
-        turned = self.rotation_head(features[-len(strong) :].mean((2, 3))).float()
+        turned = self.rotation_head(self.student.pool(features[-len(strong) :])).float()
         losses = {
             "supervised": F.cross_entropy(logits[:n], targets[:n]),
             "mixed": F.cross_entropy(logits[n : -len(strong)], targets[n:]),

@@ -1,11 +1,11 @@
 """The 13-layer convolutional network of the Mean Teacher paper (Tarvainen & Valpola 2017, arXiv 1703.01780, table 6)."""
 
-import torch
 from torch import Tensor, nn
 from torch.nn.functional import leaky_relu, max_pool2d
 from torch.nn.utils.parametrizations import weight_norm
 
 from meanteacher.config.types import Decay, Fraction, Literal, NonNegativeFloat, PositiveFloat, PositiveInt
+from meanteacher.models.base import Network
 from meanteacher.models.batch_norm import MeanOnlyBatchNorm
 
 LAYERS = (
@@ -22,7 +22,7 @@ LAYERS = (
 """Channels, kernel size and padding; after the third and the sixth, max pooling by 2 and dropout."""
 
 
-class ConvNet13(nn.Module):
+class ConvNet13(Network):
     """float [B, channels, H, W] → logits [B, classes]; at 32×32 the last feature map is 6×6.
 
     norm `mean_only`: weight normalization and mean-only batch normalization (Salimans & Kingma 2016, arXiv 1602.07868) on every
@@ -73,7 +73,4 @@ class ConvNet13(nn.Module):
         return images
 
     def head(self, features: Tensor) -> Tensor:
-        return self.last(self.classifier(torch.mean(features, (2, 3))))
-
-    def forward(self, images: Tensor) -> Tensor:
-        return self.head(self.features(images))
+        return self.last(self.classifier(self.pool(features)))

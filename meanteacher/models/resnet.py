@@ -4,7 +4,8 @@ from torch import Tensor, nn
 from torch.nn.functional import relu
 
 from meanteacher.config.types import Fraction, PositiveFloat, PositiveInt
-from meanteacher.models import batch_norm
+from meanteacher.models.base import Network
+from meanteacher.models.batch_norm import batch_norm_constructor
 
 
 class Block(nn.Module):
@@ -27,7 +28,7 @@ class Block(nn.Module):
         return relu(self.shortcut(x) + self.body(x))
 
 
-class ResNet(nn.Module):
+class ResNet(Network):
     """Four stages of `blocks` basic blocks, `width` channels in the first, twice as many in each next one (18 layers: 2 blocks)."""
 
     def __init__(
@@ -41,7 +42,7 @@ class ResNet(nn.Module):
         bn_epsilon: PositiveFloat,
     ):
         super().__init__()
-        norm = batch_norm.layer(momentum=bn_momentum, eps=bn_epsilon, shift=0.0)
+        norm = batch_norm_constructor(momentum=bn_momentum, eps=bn_epsilon, shift=0.0)
         stages, inputs = [], width
         for stage in range(4):
             outputs = width * 2**stage
@@ -55,9 +56,3 @@ class ResNet(nn.Module):
     def features(self, images: Tensor) -> Tensor:
         """The last feature map: [B, 8·width, H/8, W/8]."""
         return self.blocks(self.stem(images))
-
-    def head(self, features: Tensor) -> Tensor:
-        return self.classifier(features.mean((2, 3)))
-
-    def forward(self, images: Tensor) -> Tensor:
-        return self.head(self.features(images))

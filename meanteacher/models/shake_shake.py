@@ -6,7 +6,8 @@ from torch.nn.functional import avg_pool2d, relu
 
 from meanteacher.config.errors import UserError
 from meanteacher.config.types import Fraction, PositiveFloat, PositiveInt
-from meanteacher.models import batch_norm
+from meanteacher.models.base import Network
+from meanteacher.models.batch_norm import batch_norm_constructor
 
 
 def shake(one: Tensor, two: Tensor, training: bool) -> Tensor:
@@ -58,7 +59,7 @@ class Shortcut(nn.Module):
         return self.norm(torch.cat(paths, 1))
 
 
-class ShakeShake(nn.Module):
+class ShakeShake(Network):
     """Shake-shake-depth 2×width d: float [B, channels, H, W] → logits [B, classes]. Raises UserError where depth is not 6n + 2."""
 
     def __init__(
@@ -76,7 +77,7 @@ class ShakeShake(nn.Module):
             raise UserError(
                 f"model.depth={depth}: a shake-shake network's depth is 6n + 2, for example 8, 14, 20 or 26"
             )
-        norm = batch_norm.layer(momentum=bn_momentum, eps=bn_epsilon, shift=0.0)
+        norm = batch_norm_constructor(momentum=bn_momentum, eps=bn_epsilon, shift=0.0)
         self.stem = nn.Sequential(nn.Conv2d(channels, 16, 3, 1, 1, bias=False), norm(16))
         blocks, inputs = [], 16
         for stage in range(3):
@@ -90,9 +91,3 @@ class ShakeShake(nn.Module):
     def features(self, images: Tensor) -> Tensor:
         """The last feature map: [B, 4·width, H/4, W/4]."""
         return relu(self.blocks(self.stem(images)))
-
-    def head(self, features: Tensor) -> Tensor:
-        return self.classifier(features.mean((2, 3)))
-
-    def forward(self, images: Tensor) -> Tensor:
-        return self.head(self.features(images))

@@ -4,7 +4,8 @@ from torch import Tensor, nn
 
 from meanteacher.config.errors import UserError
 from meanteacher.config.types import Decay, Fraction, Literal, NonNegativeFloat, PositiveFloat, PositiveInt
-from meanteacher.models import batch_norm
+from meanteacher.models.base import Network
+from meanteacher.models.batch_norm import batch_norm_constructor
 
 
 def conv(inputs: int, outputs: int, size: int, stride: int) -> nn.Conv2d:
@@ -35,7 +36,7 @@ class Block(nn.Module):
         return self.shortcut(entered if self.preactivate else x) + self.body(entered)
 
 
-class WideResNet(nn.Module):
+class WideResNet(Network):
     """WRN-depth-width: float [B, channels, H, W] → logits [B, classes].
 
     bn_momentum follows PyTorch's convention (.001 keeps .999 of the running statistics). bn_shift: α of `PSBatchNorm2d`,
@@ -65,7 +66,7 @@ class WideResNet(nn.Module):
         if count < 1 or rest:
             depths = ", ".join(str(2 * stages * n + stages + 1) for n in (1, 2, 3, 4, 6))
             raise UserError(f"model.depth={depth}: a WideResNet with {stages} stages has a depth of {depths}, …")
-        norm = batch_norm.layer(momentum=bn_momentum, eps=bn_epsilon, shift=bn_shift)
+        norm = batch_norm_constructor(momentum=bn_momentum, eps=bn_epsilon, shift=bn_shift)
 
         def act() -> nn.Module:
             return nn.Mish(inplace=True) if activation == "mish" else nn.LeakyReLU(slope, inplace=True)
@@ -87,12 +88,6 @@ class WideResNet(nn.Module):
     def features(self, images: Tensor) -> Tensor:
         """The last feature map: [B, feature_channels, H/4, W/4] with three stages."""
         return self.exit(self.blocks(self.stem(images)))
-
-    def head(self, features: Tensor) -> Tensor:
-        return self.classifier(features.mean((2, 3)))
-
-    def forward(self, images: Tensor) -> Tensor:
-        return self.head(self.features(images))
 
 
 def initialize(module: nn.Module) -> None:

@@ -12,8 +12,9 @@ from meanteacher.data.loader import ImageStore, Loader, choose_storage
 from meanteacher.loggers import Logger, RunInfo
 from meanteacher.loggers.jsonl import Jsonl
 from meanteacher.loggers.progress import Progress
+from meanteacher.methods.base import check_combination
 from meanteacher.runs import plan, report
-from meanteacher.runs.build import build, build_average, build_method, make_split
+from meanteacher.runs.build import build, build_average, build_method, check_before_loading, make_split
 from meanteacher.runs.pictures import draw_pictures
 from meanteacher.runs.run_dir import RunDir
 from meanteacher.training import checkpoint, device
@@ -35,9 +36,10 @@ class Session:
         self.settings, self.choices, self.run_dir = settings, choices, run_dir
         self.device = device.choose_device(settings.trainer.device)
         torch.set_num_threads(settings.trainer.threads or device.THREADS)
+        self.augment = build(settings.augment)
+        check_before_loading(settings, self.augment.views)
         self.data = build(settings.dataset.node)
         self.split = make_split(self.data, settings, run_dir.path)
-        self.augment = build(settings.augment)
         self.augment.fit(self.data.train.pixels)
         self.augment.to(self.device)
         state = checkpoint.load(run_dir.path, self.device)
@@ -46,6 +48,7 @@ class Session:
         self.storage = choose_storage(settings.dataset.storage, self.data.train.pixels, device.free_memory(self.device))
         torch.manual_seed(settings.seed)
         self.method = build_method(settings, self.data).to(self.device, memory_format=torch.channels_last)
+        check_combination(self.method, self.augment.views, self.data.train.pixels.shape[1:])
         self.trainer = self.build_trainer(state, self.build_loggers(show_progress))
         self.started: list[Logger] = []
         self.log_plan()

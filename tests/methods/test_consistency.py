@@ -19,7 +19,7 @@ from meanteacher.methods.mean_teacher_dual import MeanTeacherDual
 from meanteacher.methods.pi_model import PiModel
 from meanteacher.methods.temporal_ensembling import TemporalEnsembling, mean_over_equal
 from meanteacher.methods.vat import VAT
-from meanteacher.models import batch_norm
+from meanteacher.models import Network, batch_norm
 from meanteacher.optim.schedules import Constant
 from meanteacher.runs.build import build_method
 
@@ -75,7 +75,7 @@ def slope(function, at, h=1e-6):
     return found
 
 
-class Tiny(nn.Module):
+class Tiny(Network):
     """Features by a 1×1 convolution without activation, 3 classes."""
 
     feature_channels = 4

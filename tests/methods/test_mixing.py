@@ -17,6 +17,7 @@ from meanteacher.methods.common.ema import Teacher
 from meanteacher.methods.ict import ICT
 from meanteacher.methods.mixmatch import MixMatch
 from meanteacher.methods.remixmatch import ReMixMatch
+from meanteacher.models import Network
 from meanteacher.optim.schedules import Constant
 from meanteacher.runs.build import build_method
 
@@ -262,7 +263,7 @@ def test_without_the_ramp_only_labeled_and_rotation_count(blobs):
         assert one.ramp(torch.tensor(1000 / 64)).item() == pytest.approx(1) and one.ramp(start + 7).item() < 0.5
 
 
-class Tiny(nn.Module):
+class Tiny(Network):
     """A linear student on 2×2 images, with a map of 3 features at 2 places."""
 
     feature_channels = 3

@@ -117,5 +117,5 @@ def test_weights_come_from_a_local_file_and_only_those_that_fit(tmp_path):
     other = build(node, channels=3, classes=7).network
     assert torch.equal(other.conv1.weight, kept.conv1.weight) and other.fc.weight.shape == (7, 512)
     torch.save({"a": torch.zeros(1)}, tmp_path / "kept.pth")
-    with pytest.raises(UserError, match="is it another network's"):
+    with pytest.raises(UserError, match="does it belong to another network"):
         build(node, channels=3, classes=7)
