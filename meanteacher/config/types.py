@@ -1,12 +1,18 @@
 """Names for the ranges of configuration values; used to annotate constructors, checked before anything is loaded.
 
-`meanteacher.config.schema` reads these annotations from the source of a `_target_` and lets pydantic validate the yaml's values
+`meanteacher.config.signatures` reads these annotations from the source of a `_target_` and lets pydantic validate the yaml's values
 against them, so that a wrong value fails in a fraction of a second, without importing torch.
 """
 
 from typing import Annotated, Literal
 
-from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt
+from pydantic import Field, NonNegativeInt, PositiveInt
+
+NonNegativeFloat = Annotated[float, Field(ge=0, allow_inf_nan=False)]
+"""0 or more; neither infinite nor not-a-number."""
+
+PositiveFloat = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+"""More than 0; neither infinite nor not-a-number."""
 
 Fraction = Annotated[float, Field(ge=0, le=1)]
 """A probability or a share of the run: 0 to 1."""

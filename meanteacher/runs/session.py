@@ -13,6 +13,7 @@ from meanteacher.loggers import Logger, RunInfo
 from meanteacher.loggers.jsonl import Jsonl
 from meanteacher.loggers.progress import Progress
 from meanteacher.methods.base import check_combination
+from meanteacher.optim import build_optimizer
 from meanteacher.runs import plan, report
 from meanteacher.runs.build import build, build_average, build_method, check_before_loading, make_split
 from meanteacher.runs.pictures import draw_pictures
@@ -88,8 +89,13 @@ class Session:
         train_step = TrainStep(
             method=self.method,
             average=build_average(self.method, keys),
-            optimizer=build(settings.optimizer, module=self.method),
-            lr=settings.optimizer["lr"],
+            optimizer=build_optimizer(
+                build(settings.optimizer.node),
+                self.method,
+                lr=settings.optimizer.lr,
+                decay_norm_and_bias=settings.optimizer.decay_norm_and_bias,
+            ),
+            lr=settings.optimizer.lr,
             schedule=build(settings.schedule),
             batches=self.batches,
             seed=settings.seed,

@@ -5,7 +5,7 @@ import copy
 import numpy as np
 import pytest
 import torch
-from conftest import options, parsed, settings
+from conftest import options, parsed
 from torch import nn
 
 from meanteacher.config.errors import UserError
@@ -14,7 +14,7 @@ from meanteacher.methods import adamatch, remixmatch
 from meanteacher.methods.common import mixup
 from meanteacher.methods.common.ema import Teacher
 from meanteacher.methods.mean_teacher import MeanTeacher
-from meanteacher.optim.schedules import Constant
+from meanteacher.optim import Constant, build_optimizer
 from meanteacher.runs.build import build, build_method
 
 METHODS = options("method")
@@ -257,11 +257,12 @@ def test_statistics_of_its_own_need_a_teacher_in_training_mode(blobs):
 def test_optimizers_leave_the_teacher_and_the_norms_alone(blobs):
     one = method("mean_teacher", blobs)
     for name in options("optimizer"):
-        optimizer = build(settings(f"optimizer={name}")["optimizer"], module=one)
+        factory = build(parsed(f"optimizer={name}").optimizer.node)
+        optimizer = build_optimizer(factory, one, lr=0.1, decay_norm_and_bias=False)
         decayed, rest = optimizer.param_groups
         held = {id(p) for group in optimizer.param_groups for p in group["params"]}
         assert held == {id(p) for p in one.student.parameters()}
         assert all(p.ndim > 1 for p in decayed["params"]) and all(p.ndim == 1 for p in rest["params"])
         assert rest["weight_decay"] == 0
-        everything = build(settings(f"optimizer={name}", "optimizer.decay_norm_and_bias=true")["optimizer"], module=one)
+        everything = build_optimizer(factory, one, lr=0.1, decay_norm_and_bias=True)
         assert len(everything.param_groups) == 1
