@@ -1,4 +1,4 @@
-"""The contract every method keeps."""
+"""The base class of all methods, and the check that a method works with a network, an augmentation and images."""
 
 import copy
 from collections.abc import Collection
@@ -13,9 +13,9 @@ from meanteacher.data.batch import Labeled, StepOutput, Unlabeled, Views
 class Method(nn.Module):
     """A semi-supervised method: networks and running state as submodules and buffers, so `state_dict()` is all of it.
 
-    A constructor takes keyword arguments without defaults: the values of its yaml, and of `student` (the network),
-    `num_classes` and `num_images` (of the training part, for per-image buffers) those it names.
-    A step holds no host sync and no data-dependent shape: masks are weights.
+    A constructor takes keyword arguments without defaults: the values of its yaml file, and those of `student` (the
+    network), `num_classes` and `num_images` (of the training part, for per-image buffers) that it names.
+    A training step has no host–device synchronization and no data-dependent shapes: masks are weights.
     """
 
     student: nn.Module
@@ -24,7 +24,7 @@ class Method(nn.Module):
     """Whether the method needs a student with `Network.has_feature_map`."""
 
     fullgraph = True
-    """Whether torch.compile can take `training_step` whole; not where it takes a gradient of its own."""
+    """Whether torch.compile can capture `training_step` as one graph. False if the step computes gradients itself."""
 
     def training_step(self, labeled: Labeled, unlabeled: Unlabeled, step: Tensor) -> StepOutput:
         """The loss of one step. step: 0-dim float tensor, counted from 0."""
