@@ -1,4 +1,4 @@
-"""The contract that every method keeps."""
+"""The base class of all methods, and the check that a method works with a network, an augmentation and images."""
 
 import copy
 from collections.abc import Collection

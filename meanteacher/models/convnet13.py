@@ -19,15 +19,17 @@ LAYERS = (
     (256, 1, 0),
     (128, 1, 0),
 )
-"""Channels, kernel size and padding; after the third and the sixth, max pooling by 2 and dropout."""
+"""The output channels, kernel size and padding of each convolution. Max pooling by 2 and dropout follow the third and sixth."""
 
 
 class ConvNet13(Network):
-    """float [B, channels, H, W] → logits [B, classes]; at 32×32 the last feature map is 6×6.
+    """The 13-layer network: float32 [B, channels, H, W] → logits [B, classes].
 
-    norm `mean_only`: weight normalization and mean-only batch normalization (Salimans & Kingma 2016, arXiv 1602.07868) on every
-    convolution and on the classifier, as in the paper; without its data-dependent start of the scales. `batch`: plain
-    batch normalization after every convolution, as most reimplementations have it. The paper's input noise is an augmentation.
+    norm: `mean_only` uses weight normalization and mean-only batch normalization (Salimans & Kingma 2016, arXiv
+    1602.07868) for every convolution and for the classifier, as in the paper, but without data-dependent initialization
+    of the scales. `batch` uses plain batch normalization after every convolution, as in most reimplementations.
+    The paper's input noise is an operation of the augmentation. slope: the negative slope of LeakyReLU.
+    bn_momentum: in PyTorch's convention, the weight of the newest batch in the running statistics.
     """
 
     def __init__(

@@ -1,4 +1,4 @@
-"""Residual networks (He et al. 2016, arXiv 1512.03385) with the stem for small images: 3×3, stride 1, no pooling."""
+"""Residual networks (He et al. 2016, arXiv 1512.03385) with a stem for small images: 3×3, stride 1, no pooling."""
 
 from torch import Tensor, nn
 from torch.nn.functional import relu
@@ -9,7 +9,10 @@ from meanteacher.models.batch_norm import batch_norm_constructor
 
 
 class Block(nn.Module):
-    """conv 3×3, BN, ReLU, conv 3×3, BN, plus the input (1×1 conv and BN of it where the shape changes), ReLU."""
+    """A basic block: 3×3 convolution, BN, ReLU, 3×3 convolution, BN, plus the shortcut, ReLU.
+
+    The shortcut is the identity, or a 1×1 convolution and BN where the shape changes.
+    """
 
     def __init__(self, inputs: int, outputs: int, stride: int, norm):
         super().__init__()
@@ -29,7 +32,11 @@ class Block(nn.Module):
 
 
 class ResNet(Network):
-    """Four stages of `blocks` basic blocks, `width` channels in the first, twice as many in each next one (18 layers: 2 blocks)."""
+    """A residual network with four stages of basic blocks: float32 [B, channels, H, W] → logits [B, classes].
+
+    blocks: the number of blocks in each stage; 2 gives ResNet-18. width: the channels of the first stage; each later stage
+    has twice the channels of the stage before. bn_momentum: in PyTorch's convention, the weight of the newest batch.
+    """
 
     def __init__(
         self,
