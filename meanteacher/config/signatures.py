@@ -78,7 +78,8 @@ def public_names(module: str) -> list[str]:
 def find_definition(module: str, name: str) -> tuple[ast.stmt | None, str]:
     """The function or class that `module.name` names, and the module that defines it; follows imports of the name."""
     defined, imported = parse_module(module)
-    if name in defined or name not in imported:
+    is_submodule = imported.get(name) == f"{module}.{name}"
+    if name in defined or name not in imported or is_submodule:
         return defined.get(name), module
     source, _, original = imported[name].rpartition(".")
     return find_definition(source, original)
