@@ -52,7 +52,7 @@ DEFINITIONS = (ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)
 
 
 def top_level(body: list[ast.stmt]) -> Iterator[ast.stmt]:
-    """The statements of a module, with those inside `if` and `try`. A name's first branch comes last, so that it counts."""
+    """The statements of a module, with those inside `if` and `try`; the first branch takes precedence."""
     for node in body:
         if isinstance(node, ast.If | ast.Try):
             handlers = [statement for handler in getattr(node, "handlers", []) for statement in handler.body]
@@ -95,8 +95,8 @@ class Parameter(NamedTuple):
 def constructor_parameters(module: str, name: str) -> dict[str, Parameter] | None:
     """The arguments of a function or of a class's constructor by name, inherited ones too; None if it is not defined.
 
-    A keyword-only argument is required even if it has a default: a yaml file shows every value. An argument that may also be
-    given by position is required if it has no default.
+    A keyword-only argument is required even if it has a default, because a yaml file shows every value. An argument
+    that can also be passed by position is required if it has no default.
     """
     node, module = find_definition(module, name)
     if node is None:
@@ -116,7 +116,7 @@ def constructor_parameters(module: str, name: str) -> dict[str, Parameter] | Non
 
 
 def annotated_type(node: ast.expr | None) -> Any:
-    """The type that an annotation names, or None for one that is not a plain value (a module, a tensor, another object)."""
+    """The type that an annotation names, or None if it is not that of a plain value (a module, a tensor, an object)."""
     names = {name: getattr(types, name) for name in types.__all__} | {
         "str": str,
         "int": int,

@@ -1,7 +1,7 @@
 """Names for the ranges of configuration values; used to annotate constructors, checked before anything is loaded.
 
-`meanteacher.config.signatures` reads these annotations from the source of a `_target_` and lets pydantic validate the yaml's values
-against them, so that a wrong value fails in a fraction of a second, without importing torch.
+`meanteacher.config.signatures` reads these annotations from the source of a `_target_`, and pydantic validates the values
+of the yaml file against them, so that a wrong value fails in a fraction of a second, without importing torch.
 """
 
 from typing import Annotated, Literal
@@ -21,7 +21,7 @@ Decay = Annotated[float, Field(ge=0, lt=1)]
 """The decay of a running average: 0 (no memory) to below 1."""
 
 Warmup = Literal["linear", "sigmoid", "cosine"]
-"""The shape of a rise from 0 to 1; see `meanteacher.optim.schedules`."""
+"""The shape of a rise from 0 to 1; see `meanteacher.optim`."""
 
 __all__ = [
     "Annotated",

@@ -1,8 +1,9 @@
 """Schedules: functions of the training step that return a factor for a learning rate or a loss weight.
 
-`step` is a 0-dim tensor on any device, or a number. The factor is a 0-dim float32 tensor on the same device, so that computing
-it needs no host synchronization. Every schedule can begin with a warm-up: a second factor that rises to 1 over the first
-`warmup` fraction of the run. All lengths are fractions of the run, so a recipe keeps its shape when `steps` changes.
+`step` is a 0-dim tensor on any device, or a number. The factor is a 0-dim float32 tensor on the same device, so that
+computing it needs no host synchronization. Every schedule can begin with a warm-up: a second factor that rises to 1 over
+the first `warmup` fraction of the run. All lengths are fractions of the run, so a recipe keeps its shape when `steps`
+changes.
 
 PyTorch's `lr_scheduler` is not used: it computes the learning rate on the host, where a CUDA graph cannot follow it.
 """
@@ -21,7 +22,7 @@ def linear_up(x: Tensor) -> Tensor:
 
 
 def sigmoid_up(x: Tensor) -> Tensor:
-    """Sigmoid-shaped rise: e^{−5(1−x)²}, from e^{−5} at x = 0 to 1 at x = 1 (Laine & Aila 2017; also in Mean Teacher)."""
+    """Sigmoid-shaped rise: e^{−5(1−x)²}, from e^{−5} at x = 0 to 1 at x = 1 (Laine & Aila 2017)."""
     return torch.exp(-5 * (1 - x.clamp(0, 1)).square())
 
 

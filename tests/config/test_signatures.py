@@ -9,8 +9,8 @@ from conftest import ROOT
 from meanteacher.config.signatures import constructor_parameters, public_names
 
 PACKAGE = {
-    "__init__.py": "from .absolute import Wide as Net\nfrom .deep import *\nfrom .deep import Deep\nfrom . import plain\n"
-    "from .deep.inner import up\n"
+    "__init__.py": "from .absolute import Wide as Net\nfrom .deep import *\nfrom .deep import Deep\n"
+    "from . import plain\nfrom .deep.inner import up\n"
     "try:\n    from .plain import fast\nexcept ImportError:\n    from .missing import fast\n"
     "if True:\n    from .plain import chosen\nelse:\n    from .missing import chosen\n",
     "absolute.py": "from signature_package.plain import Base\nclass Wide(Base):\n    pass\n",
