@@ -101,10 +101,10 @@ def check_node(path: str, node: Any, untargeted: set[str]) -> None:
 
 
 def check_optimizer(node: dict[str, Any]) -> None:
-    """Check the ranges of an optimizer's values. Raises UserError for the first that is out of range or does not fit."""
+    """Check the values of an optimizer. Raises UserError for the first that is out of range or does not fit."""
     if not node.get("_partial_"):
         raise UserError("optimizer: add `_partial_: true` to the yaml file; the run supplies the parameters later")
-    for name in OPTIMIZER.keys() & node.keys():
+    for name in [name for name in OPTIMIZER if name in node]:
         validate(f"optimizer.{name}", OPTIMIZER[name], node[name])
     if node.get("nesterov") and (node.get("momentum") == 0 or node.get("dampening")):
         raise UserError("optimizer.nesterov=true needs momentum above 0 and no dampening; use optimizer.nesterov=false")

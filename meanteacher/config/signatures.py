@@ -52,7 +52,7 @@ DEFINITIONS = (ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)
 
 
 def top_level(body: list[ast.stmt]) -> Iterator[ast.stmt]:
-    """The statements of a module, with those inside `if` and `try`. A name's first branch comes last, so that it counts."""
+    """The statements of a module, with those inside `if` and `try`; the first branch takes precedence."""
     for node in body:
         if isinstance(node, ast.If | ast.Try):
             handlers = [statement for handler in getattr(node, "handlers", []) for statement in handler.body]
@@ -78,7 +78,8 @@ def public_names(module: str) -> list[str]:
 def find_definition(module: str, name: str) -> tuple[ast.stmt | None, str]:
     """The function or class that `module.name` names, and the module that defines it; follows imports of the name."""
     defined, imported = parse_module(module)
-    if name in defined or name not in imported:
+    is_submodule = imported.get(name) == f"{module}.{name}"
+    if name in defined or name not in imported or is_submodule:
         return defined.get(name), module
     source, _, original = imported[name].rpartition(".")
     return find_definition(source, original)
@@ -94,8 +95,9 @@ class Parameter(NamedTuple):
 def constructor_parameters(module: str, name: str) -> dict[str, Parameter] | None:
     """The arguments of a function or of a class's constructor by name, inherited ones too; None if it is not defined.
 
-    A keyword-only argument is required even if it has a default: a yaml file shows every value. An argument that may also be
-    given by position is required if it has no default. `**keywords` of a constructor stand for its base class's arguments.
+    A keyword-only argument is required even if it has a default, because a yaml file shows every value. An argument
+    that can also be passed by position is required if it has no default. `**keywords` of a constructor
+    stand for its base class's arguments.
     """
     node, module = find_definition(module, name)
     if node is None:
@@ -119,7 +121,7 @@ def parameters_of_function(function: ast.FunctionDef, skipped: int) -> dict[str,
 
 
 def annotated_type(node: ast.expr | None) -> Any:
-    """The type that an annotation names, or None for one that is not a plain value (a module, a tensor, another object)."""
+    """The type that an annotation names, or None if it is not that of a plain value (a module, a tensor, an object)."""
     names = {name: getattr(types, name) for name in types.__all__} | {
         "str": str,
         "int": int,

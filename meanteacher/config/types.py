@@ -1,7 +1,7 @@
 """Names for the ranges of configuration values; used to annotate constructors, checked before anything is loaded.
 
-`meanteacher.config.signatures` reads these annotations from the source of a `_target_` and lets pydantic validate the yaml's values
-against them, so that a wrong value fails in a fraction of a second, without importing torch.
+`meanteacher.config.signatures` reads these annotations from the source of a `_target_`, and pydantic validates the values
+of the yaml file against them, so that a wrong value fails in a fraction of a second, without importing torch.
 """
 
 from typing import Annotated, Literal
@@ -24,7 +24,7 @@ Seed = Annotated[int, Field(ge=0, lt=2**63)]
 """The seed of a random number generator: PyTorch takes 63 bits."""
 
 Warmup = Literal["linear", "sigmoid", "cosine"]
-"""The shape of a rise from 0 to 1; see `meanteacher.optim.schedules`."""
+"""The shape of a rise from 0 to 1; see `meanteacher.optim`."""
 
 __all__ = [
     "Annotated",

@@ -1,4 +1,4 @@
-"""The optimizer of a run: weight decay on or off for batch norm and biases, and a learning rate that lives on the device."""
+"""Build an optimizer without weight decay for batch norm and biases, and set its learning rate on the device."""
 
 import inspect
 from collections.abc import Callable
@@ -26,9 +26,9 @@ def build_optimizer(
 
 
 def parameter_groups(module: nn.Module, decay_norm_and_bias: bool) -> list[dict]:
-    """Return the parameters that require gradients in at most two groups: with weight decay, and without.
+    """Group the parameters that require gradients: with weight decay, and without. Empty groups are left out.
 
-    The first group has the weight decay of the optimizer. The second one holds the vectors, unless `decay_norm_and_bias`.
+    The first group has the weight decay of the optimizer. The second holds the vectors, unless `decay_norm_and_bias`.
     timm has a function for this (`param_groups_weight_decay`), but importing timm takes seconds.
     """
     trained = [parameter for parameter in module.parameters() if parameter.requires_grad]

@@ -1,4 +1,4 @@
-"""Every configuration composes and instantiates; bad values fail before torch is imported; digests name what matters."""
+"""Configurations compose and instantiate; bad values fail before torch is imported; digests identify results."""
 
 import subprocess
 import sys
