@@ -1,15 +1,13 @@
-"""Makes a saved W&B view, and a report, that compare methods: `python -m meanteacher.loggers.dashboard --entity TEAM`."""
+"""Makes a saved W&B view, and a report, that compare methods: `meanteacher dashboard --entity TEAM`."""
 
 import argparse
 import json
 import re
-import sys
 from functools import partial
 from pathlib import Path
 
 import wandb
 
-from meanteacher.config.console import one_line
 from meanteacher.config.errors import UserError
 
 try:
@@ -23,7 +21,7 @@ else:
 DEPLOYED = ("teacher", "average")
 """The network that a method is judged by: the teacher, or the averaged weights of a method without one."""
 
-METHOD, LABEL = "names.method.value", "label.value"
+METHOD, LABEL = "choices.method.value", "label.value"
 """What runs are grouped by, as W&B names it: the logger writes the configuration flat, under dotted keys."""
 
 TABLE, ERRORS, COMPARISON = "comparison/table", "comparison/errors", "comparison"
@@ -35,7 +33,7 @@ GROUPS = 50
 RETRIES = 1
 """Of a request to W&B. By default it tries for minutes."""
 
-PROGRAM = "python -m meanteacher.loggers.dashboard"
+PROGRAM = "meanteacher dashboard"
 
 
 def literal(text: str) -> str:
@@ -107,7 +105,7 @@ def workspace(entity: str, project: str, group: str | None) -> "ws.Workspace":
     runs = ws.RunsetSettings(
         filters=filters(group, "State == 'finished'"),
         groupby=[ws.Config(METHOD), ws.Config(LABEL)],
-        pinned_columns=["summary:names/method", f"config:{LABEL}"]
+        pinned_columns=["summary:choices/method", f"config:{LABEL}"]
         + [f"summary:models/{name}/error_last" for name in DEPLOYED],
     )
     return ws.Workspace(entity=entity, project=project, name=title(group), sections=parts, runset_settings=runs)
@@ -165,24 +163,15 @@ def parse(arguments: list[str]) -> argparse.Namespace:
 
 
 def main(arguments: list[str]) -> int:
-    """Returns the exit status; errors are one line on standard error."""
-    try:
-        args = parse(arguments)
-        if MISSING:
-            raise UserError(f"{MISSING}; dashboards need wandb-workspaces: pip install -e '.[dashboard]'")
-        where = (args.entity, args.project, args.group)
-        made = {"workspace": workspace(*where)} | ({"report": report(*where)} if args.report else {})
-        if args.dry_run:
-            args.dry_run.write_text(
-                json.dumps({kind: specification(one) for kind, one in made.items()}, indent=1) + "\n"
-            )
-        else:
-            save(made)
-    except (UserError, argparse.ArgumentError, OSError) as error:
-        print(f"error: {one_line(error)}", file=sys.stderr)
-        return 1
+    """Run the command; returns its exit status. Raises UserError, argparse.ArgumentError and OSError."""
+    args = parse(arguments)
+    if MISSING:
+        raise UserError(f"{MISSING}; dashboards need wandb-workspaces: pip install -e '.[dashboard]'")
+    address = (args.entity, args.project, args.group)
+    views = {"workspace": workspace(*address)} | ({"report": report(*address)} if args.report else {})
+    if args.dry_run:
+        specifications = {kind: specification(view) for kind, view in views.items()}
+        args.dry_run.write_text(json.dumps(specifications, indent=1) + "\n")
+    else:
+        save(views)
     return 0
-
-
-if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))

@@ -7,9 +7,11 @@ import sys
 
 import pytest
 import wandb
-from conftest import ROOT, TINY, settings
+from conftest import ROOT, TINY, parsed
 
+from meanteacher.config import cli
 from meanteacher.config.digest import flatten
+from meanteacher.config.settings import Choices
 from meanteacher.loggers import dashboard
 from meanteacher.runs import run
 
@@ -43,13 +45,13 @@ def logged(tmp_path_factory) -> tuple[set[str], set[str], set[str]]:
     history, summary, configuration = set(), set(), set()
     for method in ("mean_teacher", "supervised"):
         folder = tmp_path_factory.mktemp(method)
-        plain = settings(*TINY, f"method={method}", "validation=100", "trainer.log_every=2")
-        names = {"dataset": "digits", "model": "wrn_10_1", "method": method, "experiment": "quickstart"}
-        result = run.run(plain, names, folder, "command")
+        settings = parsed(*TINY, f"method={method}", "validation=100", "trainer.log_every=2")
+        choices = Choices(dataset="digits", model="wrn_10_1", method=method, experiment="quickstart")
+        result = run.run(settings, choices, folder, "command")
         for line in (folder / "metrics.jsonl").read_text().splitlines():
             history |= set(json.loads(line))
-        summary |= set(flatten(result, "/"))
-        configuration |= set(flatten(plain | {"names": names}, "."))
+        summary |= set(flatten(result.model_dump(exclude_unset=True), "/"))
+        configuration |= set(flatten(settings.as_dict() | {"choices": choices.model_dump()}, "."))
     return history, summary, configuration
 
 
@@ -101,25 +103,25 @@ def test_runs_are_finished_ones_of_the_group_by_method_and_label(tmp_path, libra
     assert main
     for one in main:
         assert one["grouping"] == [
-            {"section": "config", "name": "names.method.value"},
+            {"section": "config", "name": "choices.method.value"},
             {"section": "config", "name": "label.value"},
         ]
         assert conditions(one) == {"state": "finished"} | ({"group": group} if group else {})
     if last:
         assert conditions(last) == {"jobType": "comparison"} | ({"group": group} if group else {})
         assert not last["grouping"]
-    assert {"names.method", "label"} <= logged[2]
+    assert {"choices.method", "label"} <= logged[2]
 
 
 def test_columns_are_what_runs_log(tmp_path, library, offline, logged):
     (columns,) = found(dry_run(tmp_path)["workspace"], "columnOrder")
     assert columns == [
         "run:displayName",
-        "summary:names/method",
+        "summary:choices/method",
         "config:label.value",
         *(f"summary:models/{model}/error_last" for model in ("teacher", "average")),
     ]
-    assert LAST | {"names/method"} <= logged[1]
+    assert LAST | {"choices/method"} <= logged[1]
 
 
 def conditions(runs: dict) -> dict[str, str]:
@@ -180,8 +182,8 @@ def in_a_process(tmp_path, *arguments: str, code: str = "", **variables: str) ->
     environment = {name: value for name, value in os.environ.items() if not name.startswith("WANDB_")}
     environment |= {f"WANDB_{name}_DIR": str(tmp_path / name.lower()) for name in ("CONFIG", "CACHE", "DATA")}
     environment |= {"NETRC": str(tmp_path / "netrc"), "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"} | variables
-    program = f"import sys\n{code}\nfrom meanteacher import dashboard\nsys.exit(dashboard.main(sys.argv[1:]))"
-    command = [sys.executable, "-c", program, "--entity=team", *arguments]
+    program = f"import sys\n{code}\nfrom meanteacher.config import cli\nsys.exit(cli.main(sys.argv[1:]))"
+    command = [sys.executable, "-c", program, "dashboard", "--entity=team", *arguments]
     return subprocess.run(command, env=environment, capture_output=True, text=True, timeout=120, cwd=tmp_path)
 
 
@@ -221,5 +223,5 @@ def test_a_dry_run_needs_no_account(tmp_path, library):
 
 
 def test_a_file_that_cannot_be_written_is_one_line(tmp_path, library, capsys):
-    assert dashboard.main(["--entity=team", f"--dry-run={tmp_path / 'no' / 'file'}"]) == 1
+    assert cli.main(["dashboard", "--entity=team", f"--dry-run={tmp_path / 'no' / 'file'}"]) == 1
     assert capsys.readouterr().err.count("\n") == 1

@@ -39,7 +39,7 @@ def picture(folder: Path) -> dict[str, Path]:
 
 def test_modules_are_cheap_to_import():
     modules = [f"meanteacher.loggers.{name}" for name in ("jsonl", "progress", "tensorboard", "weights_and_biases")]
-    code = f"import sys, {', '.join(modules)}, meanteacher.plots; print(*sys.modules)"
+    code = f"import sys, {', '.join(modules)}, meanteacher.runs.plots; print(*sys.modules)"
     loaded = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.split()
     assert not {"wandb", "torch", "matplotlib", "tqdm", "sklearn", "tensorboard"} & set(loaded)
 

@@ -25,7 +25,7 @@ def test_the_runs_of_a_sweep_hold_what_a_dashboard_needs(told):
     for job in jobs:
         run, summary = job["run"], job["summary"]
         assert (run.run_group, run.job_type, job["exit"]) == (name, "train", 0)
-        method = job["config"]["names.method"]
+        method = job["config"]["choices.method"]
         assert set(run.tags) == {"digits", method, "label-20"}
         assert job["config"]["label"] == 20 and job["config"]["optimizer.lr"] > 0 and job["config"]["trainer.log_every"]
         deployed = {"supervised": "average", "mean_teacher": "teacher"}[method]

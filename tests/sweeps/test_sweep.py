@@ -12,7 +12,7 @@ from pathlib import Path
 
 import psutil
 import pytest
-from conftest import CONF, ROOT, TINY, command, options
+from conftest import CONF, ROOT, TINY, command, options, parsed
 from hydra import initialize_config_dir
 from hydra._internal.callbacks import Callbacks
 from hydra.core.global_hydra import GlobalHydra
@@ -20,6 +20,8 @@ from hydra.core.plugins import Plugins
 from hydra.types import HydraContext, RunMode
 
 from meanteacher.config.errors import UserError
+from meanteacher.config.settings import Choices
+from meanteacher.runs.result import Result
 from meanteacher.sweeps import cost
 from meanteacher.sweeps.progress import Watch, best
 from meanteacher.sweeps.sweep import Job, Sweep
@@ -39,11 +41,12 @@ def plan(*arguments: str) -> Sweep:
 
 
 def named(sweep: Sweep, *keys: str) -> set[tuple]:
-    return {tuple(job.names.get(key) or job.settings[key] for key in keys) for job in sweep.jobs}
+    values = [job.settings.as_dict() | {k: v for k, v in job.choices.model_dump().items() if v} for job in sweep.jobs]
+    return {tuple(job[key] for key in keys) for job in values}
 
 
 def results(folder: Path) -> dict[tuple, dict]:
-    return {(r["names"]["method"], r["label"], r["seed"]): r for r in all_results(folder)}
+    return {(r["choices"]["method"], r["label"], r["seed"]): r for r in all_results(folder)}
 
 
 def all_results(folder: Path) -> list[dict]:
@@ -73,7 +76,7 @@ def test_a_sweep_is_exactly_the_runs_it_names(name, jobs):
 
 def test_the_sensitivity_sweep_crosses_weight_and_decay():
     jobs = plan("sweep=consistency_ema").jobs
-    values = {(job.settings["method"]["consistency_weight"], job.settings["method"]["ema_decay"]) for job in jobs}
+    values = {(job.settings.method["consistency_weight"], job.settings.method["ema_decay"]) for job in jobs}
     assert values == set(product((0, 3, 30, 100, 300, 1000), (0.0, 0.9, 0.99, 0.999))) and len(jobs) == 48
 
 
@@ -110,7 +113,7 @@ def test_a_failure_takes_no_run_along_and_is_all_that_is_repeated(engine, tmp_pa
     assert {key[1]: r["status"] for key, r in found.items()} == {5: "failed", 20: "finished"}
     (problem,) = comparison(tmp_path)["problems"]
     assert problem["reason"].startswith("label=5: digits has 10 classes")
-    group = {r["names"]["sweep"] for r in found.values()}
+    group = {r["choices"]["sweep"] for r in found.values()}
     assert group == {next(tmp_path.glob("outputs/sweeps/*")).name}
     again = command(*arguments, cwd=tmp_path, WANDB_MODE="disabled")
     assert again.returncode == 1 and "2 runs (label 5,20), 1 of them finished" in again.stderr
@@ -206,7 +209,7 @@ def test_ctrl_c_saves_what_runs_starts_nothing_more_and_compares(engine, begun, 
     assert "the same command goes on with what is missing" in said and "Traceback" not in said
 
 
-KNOWN = {"digest": "0123456789", "command": "c", "source": "aaaa", "split_seed": 0}
+KNOWN = {"digest": "0123456789", "command": "c", "source": "aaaa", "split_seed": 0, "schema_version": 2}
 
 
 def jobs(folder: Path, *statuses: str | None) -> list[Job]:
@@ -216,12 +219,20 @@ def jobs(folder: Path, *statuses: str | None) -> list[Job]:
         job = Job(
             overrides=[f"seed={seed}"],
             folder=folder / f"run-{seed}",
-            settings={"label": 20, "seed": seed, "split_seed": seed, "steps": 100, "fresh": False, "logger": {}},
-            names={"dataset": "digits", "method": "supervised"},
+            settings=parsed("experiment=quickstart", "method=supervised", "label=20", "steps=100").replace(
+                {"seed": seed}
+            ),
+            choices=Choices(dataset="digits", method="supervised"),
         )
         if status:
             job.folder.mkdir(parents=True)
-            result = {"status": status, "names": job.names, "label": 20, "seed": seed, "wall_seconds": 100.0 + seed}
+            result = {
+                "status": status,
+                "choices": job.choices.model_dump(),
+                "label": 20,
+                "seed": seed,
+                "wall_seconds": 100.0 + seed,
+            }
             result |= KNOWN
             models = {"models": {"student": {"error_last": 0.5}, "average": {"error_last": 0.3 - seed / 10}}}
             models["validation"] = None
@@ -232,14 +243,16 @@ def jobs(folder: Path, *statuses: str | None) -> list[Job]:
 
 
 def test_the_best_run_so_far_is_chosen_on_validation_images_where_there_are_any():
-    names = {"names": {"dataset": "digits", "method": "supervised"}, "label": 20, "status": "finished"} | KNOWN
+    names = {"choices": {"dataset": "digits", "method": "supervised"}, "label": 20, "status": "finished"} | KNOWN
     runs = [
-        {
-            **names,
-            "seed": seed,
-            "models": {"student": {"error_last": test}},
-            "validation": {"student": {"error_last": held}},
-        }
+        Result.parse(
+            names
+            | {
+                "seed": seed,
+                "models": {"student": {"error_last": test}},
+                "validation": {"student": {"error_last": held}},
+            }
+        )
         for seed, test, held in [(0, 0.1, 0.4), (1, 0.2, 0.3)]
     ]
     assert best(runs) == "best 30.0 % on validation images (supervised, 20 labels, seed 1)"
@@ -247,9 +260,11 @@ def test_the_best_run_so_far_is_chosen_on_validation_images_where_there_are_any(
 
 def test_the_best_run_is_judged_by_the_same_network_as_in_the_table():
     """Over both seeds the student of supervised is better, so that its average is not the best, although it has 31 %."""
-    known = {"names": {"method": "supervised"}, "label": 20, "status": "finished", "validation": None} | KNOWN
+    known = {"choices": {"method": "supervised"}, "label": 20, "status": "finished", "validation": None} | KNOWN
     runs = [
-        {**known, "seed": seed, "models": {"student": {"error_last": student}, "average": {"error_last": average}}}
+        Result.parse(
+            known | {"seed": seed, "models": {"student": {"error_last": student}, "average": {"error_last": average}}}
+        )
         for seed, student, average in [(0, 0.315, 0.415), (1, 0.32, 0.31)]
     ]
     assert best(runs) == "best 31.5 % (supervised, 20 labels, seed 0)"
@@ -308,7 +323,7 @@ def test_optuna_looks_at_validation_images_and_its_trials_are_compared(tmp_path)
     first = command(*arguments, cwd=tmp_path)
     assert first.returncode == 0, first.stderr
     found = all_results(tmp_path)
-    assert len(found) == 2 and {r["names"]["sweep"] for r in found} == {"search"}
+    assert len(found) == 2 and {r["choices"]["sweep"] for r in found} == {"search"}
     best = min(r["validation"]["teacher"]["error_last"] for r in found)
     said = (tmp_path / "outputs/optimization_results.yaml").read_text()
     assert f"best_value: {best}" in said
