@@ -54,7 +54,7 @@ class Trainer:
                 self.step += 1
                 self.pace.tick()
                 for logger in self.loggers:
-                    logger.alive(self.step)
+                    logger.on_step(self.step)
                 last = self.step == self.steps
                 if self.step % self.log_every == 0 or last:
                     self.record(self.means())

@@ -139,8 +139,8 @@ def test_a_report_is_made_where_asked_for(tmp_path, library, offline):
 
 def test_names_are_of_a_kind_and_length_that_wandb_takes(library, offline):
     for group in (GROUP, "a=" * 200):
-        assert dashboard.workspace("team", "project", group).name.startswith("Methods compared: ")
-        assert len(dashboard.report("team", "project", group).title) <= 128
+        assert dashboard.make_workspace("team", "project", group).name.startswith("Methods compared: ")
+        assert len(dashboard.make_report("team", "project", group).title) <= 128
 
 
 def test_what_was_made_is_sent_and_said_where(library, monkeypatch, capsys):
@@ -209,7 +209,7 @@ def test_without_an_account_it_says_so(tmp_path, library):
 def test_without_a_network_it_says_so(tmp_path, library, mode):
     account = {"WANDB_BASE_URL": "http://127.0.0.1:9", "WANDB_API_KEY": "a1" * 20}
     line = said(in_a_process(tmp_path, "--report", WANDB_MODE=mode, **account))
-    assert "W&B did not take it" in line and "127.0.0.1:9" in line
+    assert "W&B did not accept it" in line and "127.0.0.1:9" in line
 
 
 def test_a_malformed_key_is_one_line(tmp_path, library):

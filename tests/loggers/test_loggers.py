@@ -115,7 +115,7 @@ def test_progress_has_a_line_per_evaluation(tmp_path, caplog, monkeypatch):
     logger.log(100, {"train/loss": 0.4119, "train/images_per_second": 8123.4})
     assert not caplog.messages
     logger.log(200, evaluation())
-    logger.pictures(picture(tmp_path))
+    logger.log_pictures(picture(tmp_path))
     logger.finish("finished", {})
     assert caplog.messages == ["step 200/300 · loss 0.412 · student 21.4 % · teacher 17.9 % · 8123 img/s · ETA 0:20"]
 
@@ -147,7 +147,7 @@ def test_progress_is_a_bar_on_a_terminal_and_lines_go_above_it(tmp_path, capsys,
     monkeypatch.setattr(log, "level", logging.INFO)
     logger = Progress()
     logger.start(info(tmp_path, start_step=100))
-    logger.alive(200)
+    logger.on_step(200)
     logger.log(200, {"train/loss": 0.4119, "train/images_per_second": 8123.4, **evaluation()})
     logging.getLogger("meanteacher.training.trainer").info("a line from elsewhere")
     logger._bar.refresh()
@@ -174,7 +174,7 @@ def test_tensorboard_has_scalars_and_pictures(tmp_path):
     logger.start(info(tmp_path))
     logger.log(100, {"train/loss": 0.5, "test/teacher/error": 0.25})
     logger.log(200, {"train/loss": 0.25})
-    logger.pictures(picture(tmp_path))
+    logger.log_pictures(picture(tmp_path))
     logger.finish("finished", {})
     found = events(tmp_path)
     assert [(event.step, event.value) for event in found.Scalars("train/loss")] == [(100, 0.5), (200, 0.25)]

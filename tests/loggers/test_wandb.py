@@ -93,9 +93,9 @@ def train(logger: Wandb, run: RunInfo, steps: list[int], status: str) -> None:
     for step in steps:
         logger.log(step, {"train/loss": 1 / step, "test/teacher/error": 0.25})
     if status == "finished":
-        logger.pictures(picture(run.folder))
+        logger.log_pictures(picture(run.folder))
     else:
-        logger.pictures({})
+        logger.log_pictures({})
     logger.finish(status, {"status": status, "test": {"teacher": {"error": 0.25}}, "gpu": None})
 
 
@@ -146,7 +146,7 @@ def test_wandb_leaves_steps_the_server_has(tmp_path):
     logger.start(info(tmp_path, start_step=200))
     for step in (225, 250, 300):
         logger.log(step, {"x": 1.0})
-    logger.pictures({})
+    logger.log_pictures({})
     assert Run.logged == [250, 300]
 
 
