@@ -73,7 +73,7 @@ class Grid(Sweeper):
         """Compose every job, which also checks its values. Raises UserError for a bad value."""
         parser = OverridesParser.create(config_loader=self.config_loader)
         params = [f"{key}={value}" for key, value in self.params.items()]
-        if any(argument.startswith(SUBDIR) for argument in arguments):
+        if any(argument.startswith(SUBDIR) for argument in self.config.hydra.overrides.hydra):
             raise UserError(f"{SUBDIR} cannot be changed: its run folders are named by their settings; change output=")
         combinations = combine(parser.parse_overrides([*params, *arguments]))
         option = self.config.hydra.runtime.choices.sweep
