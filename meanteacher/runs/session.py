@@ -206,7 +206,9 @@ class Session:
         """End the loggers that were started. A logger that fails is reported and does not stop the others."""
         for logger in self.started:
             try:
-                logger.pictures(pictures)
-                logger.finish(status, summary)
+                try:
+                    logger.log_pictures(pictures)
+                finally:
+                    logger.finish(status, summary)
             except Exception as error:
                 log.warning("%s could not be closed: %s", type(logger).__name__, error)

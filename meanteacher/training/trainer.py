@@ -62,7 +62,7 @@ class Trainer:
             while self.step < self.steps and not stop:
                 self.take_step()
                 for logger in self.loggers:
-                    logger.alive(self.step)
+                    logger.on_step(self.step)
                 at_end = self.step == self.steps
                 if self.step % self.log_every == 0 or at_end:
                     self.record(self.mean_metrics())

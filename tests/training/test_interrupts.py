@@ -6,7 +6,6 @@ import sys
 
 import pytest
 
-from meanteacher.sweeps import slurm
 from meanteacher.training import signals
 
 
@@ -57,27 +56,3 @@ def test_ctrl_c_reaches_workers_of_ray_and_no_other_process():
     finally:
         other.kill()
         other.wait()
-
-
-def test_a_lost_job_of_submitit_does_not_end_the_wait(monkeypatch, caplog):
-    core = pytest.importorskip("submitit.core.core")
-
-    def lost(job):
-        raise RuntimeError("job 7 was killed")
-
-    monkeypatch.setattr(core.Job, "results", lost)
-    with slurm.each_for_itself():
-        assert core.Job.results(None) == [None] and "job 7 was killed" in caplog.text
-    assert core.Job.results is lost
-
-
-def test_without_accounts_a_job_that_is_not_in_the_queue_has_ended():
-    pytest.importorskip("submitit")
-    watcher = slurm.queue()
-    assert watcher._make_command() is None
-    watcher._registered = {"12_0", "12_1", "12_2"}
-    watcher._finished = {"12_2"}
-    assert watcher.read_info(b"12_0|RUNNING\n13|PENDING\n") == {
-        "12_0": {"State": "RUNNING"},
-        "12_1": {"State": "ENDED"},
-    }
