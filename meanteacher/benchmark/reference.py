@@ -46,7 +46,7 @@ class Reference:
     """The same method, network, batch and augmentation as ours. Its EMA is ours: one fused call, so not slower than usual."""
 
     def __init__(self, settings: Settings):
-        keys, sgd = settings.trainer, settings.optimizer
+        keys, sgd = settings.trainer, settings.optimizer.node
         self.device = choose_device(keys.device)
         if keys.threads:
             torch.set_num_threads(keys.threads)

@@ -8,15 +8,19 @@ import difflib
 import re
 from typing import Any
 
-from pydantic import TypeAdapter, ValidationError
+from pydantic import Field, TypeAdapter, ValidationError
 
+from meanteacher.config import types
 from meanteacher.config.errors import UserError
-from meanteacher.config.signatures import annotated_type, constructor_parameters, find_origin, public_names
+from meanteacher.config.signatures import Parameter, annotated_type, constructor_parameters, find_origin, public_names
 
 SUPPLIED = {"student", "num_classes", "num_images", "module", "channels", "classes"}
 """Constructor arguments that come from the run, not from a yaml."""
 
-UNTARGETED = {"dataset": {"name", "storage", "labeled_in_unlabeled"}}
+REQUIRED = {"model": {"channels", "classes"}, "method": {"student"}}
+"""Those of them that the constructor of a group's `_target_` must have."""
+
+UNTARGETED = {"dataset": {"name", "storage", "labeled_in_unlabeled"}, "optimizer": {"decay_norm_and_bias"}}
 """Keys of a group that belong to the run, not to its `_target_`."""
 
 
@@ -69,20 +73,24 @@ def check_node(path: str, node: Any, untargeted: set[str]) -> None:
         check_node(f"{path}.{key}", value, set())
     if "_target_" not in node or (parameters := parameters_of(path, node["_target_"])) is None:
         return
-    target, keys = node["_target_"], set(node) - {"_target_"} - untargeted
+    target, keys = node["_target_"], set(node) - {"_target_", "_partial_"} - untargeted
+    if absent := REQUIRED.get(path, set()) - set(parameters):
+        names = " and ".join(sorted(absent))
+        raise UserError(f"{path}._target_={target}: its constructor must take {names}, which the run supplies")
     if unknown := keys - set(parameters):
         name = min(unknown)
         raise UserError(f"{path}.{name}: {target} takes no such value{nearest(name, set(parameters) - SUPPLIED)}")
-    if missing := set(parameters) - keys - SUPPLIED:
+    required = {name for name, parameter in parameters.items() if parameter.required} - SUPPLIED
+    if (missing := required - keys) and not node.get("_partial_"):
         names = ", ".join(sorted(missing))
         raise UserError(f"{path}: {target} needs {names}; add {'it' if len(missing) == 1 else 'them'} to the yaml file")
     for name in keys:
-        if not isinstance(node[name], dict) and (kind := annotated_type(parameters[name])) is not None:
+        if not isinstance(node[name], dict) and (kind := annotated_type(parameters[name].annotation)) is not None:
             validate(f"{path}.{name}", kind, node[name])
 
 
-def parameters_of(path: str, target: str) -> dict[str, Any] | None:
-    """Keyword names and annotations of a `_target_`, from its source; None if it has no Python source.
+def parameters_of(path: str, target: str) -> dict[str, Parameter] | None:
+    """The parameters of a `_target_` by name, from its source; None if it has no Python source.
 
     Raises UserError if the module or the name does not exist.
     """
@@ -94,5 +102,27 @@ def parameters_of(path: str, target: str) -> dict[str, Any] | None:
         return None
     parameters = constructor_parameters(module, name)
     if parameters is None:
-        raise UserError(f"{path}._target_={target}: {module} defines no {name}{nearest(name, public_names(origin))}")
+        raise UserError(
+            f"{path}._target_={target}: {module} defines no {name}{nearest(name, public_names(module, origin))}"
+        )
     return parameters
+
+
+ARGUMENT_RANGES = {
+    "lr": types.PositiveFloat,
+    "weight_decay": types.NonNegativeFloat,
+    "momentum": types.Decay,
+    "betas": types.Annotated[list[types.Decay], Field(min_length=2, max_length=2)],
+    "eps": types.PositiveFloat,
+}
+"""Ranges of the arguments of torch.optim's classes, whose annotations are wider."""
+
+
+def check_optimizer(node: dict[str, Any]) -> None:
+    """Raise UserError for an argument of an optimizer that is out of range."""
+    for name in ARGUMENT_RANGES.keys() & node.keys():
+        validate(f"optimizer.{name}", ARGUMENT_RANGES[name], node[name])
+    if node.get("nesterov") and not node.get("momentum"):
+        raise UserError(
+            "optimizer.nesterov=true needs a momentum; set optimizer.momentum=0.9 or optimizer.nesterov=false"
+        )

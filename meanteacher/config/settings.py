@@ -36,6 +36,10 @@ class DatasetSettings(NodeSettings):
     labeled_in_unlabeled: bool
 
 
+class OptimizerSettings(NodeSettings):
+    decay_norm_and_bias: bool
+
+
 class TrainerSettings(Frozen):
     device: Literal["auto", "free", "cuda", "mps", "cpu"]
     threads: PositiveInt | None
@@ -80,7 +84,7 @@ class Settings(Frozen):
     dataset: DatasetSettings
     model: Node
     method: Node
-    optimizer: Node
+    optimizer: OptimizerSettings
     schedule: Node
     augment: Node
     trainer: TrainerSettings
@@ -95,6 +99,7 @@ class Settings(Frozen):
         checks.validate("", cls, config)
         for group, node in config.items():
             checks.check_node(group, node, checks.UNTARGETED.get(group, set()))
+        checks.check_optimizer(config["optimizer"])
         if config["split"] and config["validation"]:
             raise UserError(
                 "validation and split exclude each other: a split file brings its own validation images; set validation=0"

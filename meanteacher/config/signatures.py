@@ -3,6 +3,7 @@
 import ast
 import functools
 import importlib.util
+from dataclasses import dataclass
 from importlib.machinery import PathFinder
 from pathlib import Path
 from typing import Any
@@ -32,18 +33,31 @@ def module_file(module: str) -> Path | None:
     return Path(origin) if origin and origin.endswith(".py") else None
 
 
+@dataclass(frozen=True)
+class Parameter:
+    """A parameter of a constructor. required: it has no default."""
+
+    annotation: ast.expr | None
+    required: bool
+
+
 @functools.cache
-def parse(origin: str) -> tuple[dict[str, ast.stmt], dict[str, str]]:
-    """The functions and classes of a source file by name, and `module.name` for each of its `from module import name`."""
-    body = ast.parse(Path(origin).read_text(encoding="utf-8")).body
-    imports = [node for node in body if isinstance(node, ast.ImportFrom) and node.module and not node.level]
-    imported = {alias.asname or alias.name: f"{node.module}.{alias.name}" for node in imports for alias in node.names}
-    return {node.name: node for node in body if hasattr(node, "name")}, imported
+def parse(module: str, origin: str) -> tuple[dict[str, ast.stmt], dict[str, tuple[str, str]]]:
+    """The functions and classes of a source file by name, and the module and name behind each `from module import name`."""
+    package = module if Path(origin).name == "__init__.py" else module.rpartition(".")[0]
+    defined, imported = {}, {}
+    for node in ast.parse(Path(origin).read_text(encoding="utf-8")).body:
+        if hasattr(node, "name"):
+            defined[node.name] = node
+        elif isinstance(node, ast.ImportFrom):
+            source = importlib.util.resolve_name("." * node.level + (node.module or ""), package)
+            imported |= {alias.asname or alias.name: (source, alias.name) for alias in node.names}
+    return defined, imported
 
 
-def public_names(origin: str) -> list[str]:
+def public_names(module: str, origin: str) -> list[str]:
     """The functions and classes that a source file defines, or if there are none, those that it imports."""
-    defined, imported = parse(origin)
+    defined, imported = parse(module, origin)
     return list(defined or imported)
 
 
@@ -52,23 +66,34 @@ def find_definition(module: str, name: str) -> tuple[ast.stmt | None, str]:
     origin = find_origin(module)
     if not origin or not origin.endswith(".py"):
         return None, module
-    defined, imported = parse(origin)
-    if name in defined or name not in imported:
+    defined, imported = parse(module, origin)
+    if name in defined or name not in imported or imported[name] == (module, name):
         return defined.get(name), module
-    source, _, original = imported[name].rpartition(".")
-    return find_definition(source, original)
+    return find_definition(*imported[name])
 
 
-def constructor_parameters(module: str, name: str) -> dict[str, ast.expr | None] | None:
-    """Keyword names and annotations of a function or of a class's constructor, inherited ones too; None if it is not defined."""
+def constructor_parameters(module: str, name: str) -> dict[str, Parameter] | None:
+    """The parameters of a function or of a class's constructor by name, inherited ones too; None if it is not defined.
+
+    Parameters that can only be passed by position, `*args` and `**kwargs` are left out.
+    """
     node, module = find_definition(module, name)
     if node is None:
         return None
+    method = isinstance(node, ast.ClassDef)
     while isinstance(node, ast.ClassDef):
         init = [inner for inner in node.body if isinstance(inner, ast.FunctionDef) and inner.name == "__init__"]
         base = ast.unparse(node.bases[0]) if node.bases else ""
         node, module = (init[0], module) if init else find_definition(module, base)
-    return {argument.arg: argument.annotation for argument in node.args.kwonlyargs} if node else {}
+    if node is None:
+        return {}
+    arguments = node.args
+    defaults = [None] * (len(arguments.args) - len(arguments.defaults)) + arguments.defaults
+    pairs = [
+        *zip(arguments.args, defaults, strict=False),
+        *zip(arguments.kwonlyargs, arguments.kw_defaults, strict=True),
+    ]
+    return {argument.arg: Parameter(argument.annotation, default is None) for argument, default in pairs[method:]}
 
 
 def annotated_type(node: ast.expr | None) -> Any:

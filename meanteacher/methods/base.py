@@ -1,30 +1,70 @@
-"""The contract every method keeps."""
+"""The contract that every method keeps."""
+
+from dataclasses import dataclass, field
 
 from torch import Tensor, nn
 
-from meanteacher.data.batch import Labeled, StepOutput, Unlabeled, Views
+from meanteacher.data.batch import Labeled, Unlabeled, Views
+
+
+@dataclass(frozen=True)
+class StepOutput:
+    """The result of a training step.
+
+    loss: 0-dim float32, with gradient. metrics: 0-dim tensors by name, averaged over the log interval and logged as
+    `train/<name>`; the meter that sums them detaches them.
+    """
+
+    loss: Tensor
+    metrics: dict[str, Tensor] = field(default_factory=dict)
 
 
 class Method(nn.Module):
-    """A semi-supervised method: networks and running state as submodules and buffers, so `state_dict()` is all of it.
+    """A semi-supervised method. Networks and running state are submodules and buffers, so `state_dict()` holds all of it.
 
-    A constructor takes keyword arguments without defaults: the values of its yaml, and of `student` (the network),
-    `num_classes` and `num_images` (of the training part, for per-image buffers) those it names.
-    A step holds no host sync and no data-dependent shape: masks are weights.
+    Constructor: keyword arguments without defaults. Of `student` (the network), `num_classes` and `num_images` (of the
+    training part, for buffers with an entry per image) it receives those that it names; all others come from the yaml file.
+    A training step contains no host–device synchronization and no data-dependent shape: masks are weights.
+    A method with a teacher assigns a bound `Teacher` to `self.teacher`, which is then updated and evaluated.
     """
 
     student: nn.Module
+
     views: Views
+    """Names of the augmented views of labeled and unlabeled images that `training_step` receives."""
+
     fullgraph = True
-    """Whether torch.compile can take `training_step` whole; not where it takes a gradient of its own."""
+    """Whether torch.compile can compile `training_step` as one graph; False if it computes a gradient itself."""
+
+    needs_features = False
+    """Whether the method calls `features`, `pool` and `head` of the network; see `meanteacher.models.Network`."""
+
+    needs_feature_map = False
+    """Whether the features must have the shape [B, C, h, w]."""
+
+    needs_square_images = False
 
     def training_step(self, labeled: Labeled, unlabeled: Unlabeled, step: Tensor) -> StepOutput:
-        """The loss of one step. step: 0-dim float tensor, counted from 0."""
+        """The loss of one step. step: 0-dim float32, counted from 0."""
         raise NotImplementedError
 
     def after_step(self, step: Tensor) -> None:
-        """Called after the optimizer's step `step`."""
+        """Called after the optimizer's step; updates the teacher if there is one. step: as in `training_step`."""
+        if (teacher := getattr(self, "teacher", None)) is not None:
+            teacher.update(self.student, step)
 
     def eval_models(self) -> dict[str, nn.Module]:
-        """The networks to evaluate, the one to deploy last."""
-        return {"student": self.student}
+        """The networks to evaluate by name; the last one is the network to deploy."""
+        teacher = getattr(self, "teacher", None)
+        return {"student": self.student} | ({} if teacher is None else {"teacher": teacher.model})
+
+
+def add_terms(supervised: Tensor, terms: dict[str, tuple[float | Tensor, Tensor]], **metrics: Tensor) -> StepOutput:
+    """The loss supervised + Σ weight · term, and as metrics the unweighted terms and any further ones.
+
+    terms: a weight and a 0-dim term by name.
+    """
+    loss = supervised
+    for weight, term in terms.values():
+        loss = loss + weight * term
+    return StepOutput(loss, {"supervised": supervised} | {name: term for name, (_, term) in terms.items()} | metrics)

@@ -2,13 +2,13 @@
 
 from torch import Tensor, nn
 
-from meanteacher.data.batch import Labeled, StepOutput, Unlabeled, Views
-from meanteacher.methods.base import Method
+from meanteacher.data.batch import Labeled, Unlabeled, Views
+from meanteacher.methods.base import Method, StepOutput
 from meanteacher.methods.common.losses import cross_entropy
 
 
 class Supervised(Method):
-    """L = mean over labeled images of −log p(y | weak(x)). Its averaged weights are kept by the trainer and evaluated too."""
+    """L = mean over labeled images of −log p(y | weak(x)). The trainer evaluates averaged weights beside the student."""
 
     views = Views(labeled=("weak",), unlabeled=())
 
@@ -18,4 +18,4 @@ class Supervised(Method):
 
     def training_step(self, labeled: Labeled, unlabeled: Unlabeled, step: Tensor) -> StepOutput:
         loss = cross_entropy(self.student(labeled.views[0]), labeled.target).mean()
-        return StepOutput(loss, {"supervised": loss.detach()})
+        return StepOutput(loss, {"supervised": loss})

@@ -1,17 +1,18 @@
-"""Batch normalization layers by name."""
+"""Batch normalization layers and the handling of their running statistics."""
 
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from functools import partial
 
 import torch
 from torch import Tensor, nn
-from torch.nn.modules.batchnorm import _BatchNorm
+
+BATCH_NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d, nn.SyncBatchNorm)
 
 
 class PSBatchNorm2d(nn.BatchNorm2d):
-    """Batch norm plus a constant α: BN(x) + α (positively shifted batch norm, USB's and the TensorFlow WRN's `PSBatchNorm`)."""
+    """Positively shifted batch norm, BN(x) + α, which USB and FixMatch's code for TensorFlow use in their WideResNets."""
 
     def __init__(self, features: int, *, alpha: float, momentum: float, eps: float):
         super().__init__(features, momentum=momentum, eps=eps)
@@ -21,10 +22,10 @@ class PSBatchNorm2d(nn.BatchNorm2d):
         return super().forward(images) + self.alpha
 
 
-class MeanOnlyBatchNorm(_BatchNorm):
-    """x − mean(x) + b over batch and positions, for weight-normalized layers (Salimans & Kingma 2016, arXiv 1602.07868).
+class MeanOnlyBatchNorm(nn.BatchNorm1d):
+    """x − mean(x) + b for weight-normalized layers (Salimans & Kingma 2016, arXiv 1602.07868). x: [B, C] or [B, C, H, W].
 
-    [B, C] or [B, C, H, W]. In evaluation mode the running mean stands for the batch's. b: a learned value per channel.
+    The mean runs over batch and positions; evaluation mode uses the running mean. b is a learned value per channel.
     """
 
     def __init__(self, features: int, *, momentum: float):
@@ -42,17 +43,17 @@ class MeanOnlyBatchNorm(_BatchNorm):
         return x + (self.bias - mean).to(x.dtype).view(1, -1, *[1] * (x.ndim - 2))
 
 
-def layer(*, momentum: float, eps: float, shift: float):
-    """A constructor features → layer; shift ≠ 0 gives `PSBatchNorm2d` with α = shift. momentum: PyTorch's convention."""
+def norm_layer(*, momentum: float, eps: float, shift: float) -> Callable[[int], nn.BatchNorm2d]:
+    """A constructor that takes the number of channels. momentum: PyTorch's convention; shift: α of `PSBatchNorm2d`, or 0."""
     if shift:
         return partial(PSBatchNorm2d, alpha=shift, momentum=momentum, eps=eps)
     return partial(nn.BatchNorm2d, momentum=momentum, eps=eps)
 
 
 @contextmanager
-def switched_off(model: nn.Module, kind: type[nn.Module], flag: str) -> Iterator[None]:
-    """The flag of the model's layers of this kind is False, and afterwards as before."""
-    layers = [m for m in model.modules() if isinstance(m, kind) and getattr(m, flag)]
+def disable_flag(model: nn.Module, kinds: tuple[type[nn.Module], ...], flag: str) -> Iterator[None]:
+    """Within the context, the flag is False in all layers of these kinds; afterwards it has its old value."""
+    layers = [module for module in model.modules() if isinstance(module, kinds) and getattr(module, flag)]
     for layer in layers:
         setattr(layer, flag, False)
     try:
@@ -63,18 +64,18 @@ def switched_off(model: nn.Module, kind: type[nn.Module], flag: str) -> Iterator
 
 
 def freeze_running_stats(model: nn.Module) -> AbstractContextManager[None]:
-    """Leaves the running statistics and their counters alone. In training mode each batch is normalized by its own as before."""
-    return switched_off(model, _BatchNorm, "track_running_stats")
+    """Within the context, forward passes update no running statistics. Training mode still normalizes by batch statistics."""
+    return disable_flag(model, BATCH_NORMS, "track_running_stats")
 
 
 def remaining_initial_stats(model: nn.Module, steps: int) -> float:
-    """How much of the initial running statistics is left after `steps` updates: max over layers of (1 − momentum)^steps."""
-    momenta = [m.momentum for m in model.modules() if isinstance(m, _BatchNorm) and m.momentum is not None]
-    return max(((1 - m) ** steps for m in momenta), default=0.0)
+    """The fraction of the initial running statistics that is left after `steps` updates: max over layers of (1 − m)^steps."""
+    momenta = [m.momentum for m in model.modules() if isinstance(m, BATCH_NORMS) and m.momentum is not None]
+    return max(((1 - momentum) ** steps for momentum in momenta), default=0.0)
 
 
 def sufficient_momentum(steps: int, share: float) -> float:
-    """The smallest momentum of the form k·10^n that leaves at most `share` of the initial statistics after `steps` updates."""
+    """The smallest momentum of the form k · 10^n that leaves at most `share` of the initial statistics after `steps` updates."""
     exact = 1 - share ** (1 / steps)
     scale = 10.0 ** math.floor(math.log10(exact))
     return min(1.0, math.ceil(exact / scale) * scale)

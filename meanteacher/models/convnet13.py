@@ -1,11 +1,11 @@
 """The 13-layer convolutional network of the Mean Teacher paper (Tarvainen & Valpola 2017, arXiv 1703.01780, table 6)."""
 
-import torch
 from torch import Tensor, nn
 from torch.nn.functional import leaky_relu, max_pool2d
 from torch.nn.utils.parametrizations import weight_norm
 
 from meanteacher.config.types import Decay, Fraction, Literal, NonNegativeFloat, PositiveFloat, PositiveInt
+from meanteacher.models.base import Network
 from meanteacher.models.batch_norm import MeanOnlyBatchNorm
 
 LAYERS = (
@@ -19,15 +19,17 @@ LAYERS = (
     (256, 1, 0),
     (128, 1, 0),
 )
-"""Channels, kernel size and padding; after the third and the sixth, max pooling by 2 and dropout."""
+"""Output channels, kernel size and padding of each convolution; max pooling by 2 and dropout follow the third and the sixth."""
 
 
-class ConvNet13(nn.Module):
-    """float [B, channels, H, W] → logits [B, classes]; at 32×32 the last feature map is 6×6.
+class ConvNet13(Network):
+    """float [B, channels, H, W] → logits [B, classes]; images of 32×32 give a feature map of 6×6.
 
-    norm `mean_only`: weight normalization and mean-only batch normalization (Salimans & Kingma 2016, arXiv 1602.07868) on every
-    convolution and on the classifier, as in the paper; without its data-dependent start of the scales. `batch`: plain
-    batch normalization after every convolution, as most reimplementations have it. The paper's input noise is an augmentation.
+    norm: `mean_only` uses weight normalization and mean-only batch normalization (Salimans & Kingma 2016, arXiv 1602.07868)
+    for every convolution and for the classifier, as the paper does, but without its data-dependent initialization of the
+    scales; `batch` uses plain batch normalization after every convolution, as most reimplementations do.
+    dropout: probability; slope: negative slope of LeakyReLU; bn_epsilon: used by `batch` only. The paper's input noise is an
+    augmentation here.
     """
 
     def __init__(
@@ -65,7 +67,7 @@ class ConvNet13(nn.Module):
         self.last = MeanOnlyBatchNorm(classes, momentum=bn_momentum) if norm == "mean_only" else nn.Identity()
 
     def features(self, images: Tensor) -> Tensor:
-        """The last feature map: [B, 128, H/4 − 2, W/4 − 2]."""
+        """The last feature map, [B, 128, H/4 − 2, W/4 − 2]."""
         for number, (conv, norm) in enumerate(zip(self.convolutions, self.norms, strict=True), 1):
             images = leaky_relu(norm(conv(images)), self.slope)
             if number in (3, 6):
@@ -73,7 +75,4 @@ class ConvNet13(nn.Module):
         return images
 
     def head(self, features: Tensor) -> Tensor:
-        return self.last(self.classifier(torch.mean(features, (2, 3))))
-
-    def forward(self, images: Tensor) -> Tensor:
-        return self.head(self.features(images))
+        return self.last(self.classifier(self.pool(features)))

@@ -2,18 +2,30 @@
 
 from torch import Tensor, nn
 
+from meanteacher.models.base import Network
 
-class DualOutput(nn.Module):
-    """A network with a second linear head on the mean of its last feature map. `forward` gives the network's own logits."""
 
-    def __init__(self, network: nn.Module, classes: int):
+class DualOutput(Network):
+    """A network with a second linear head on its pooled features. `forward` gives the logits of the network itself."""
+
+    def __init__(self, network: Network, classes: int):
         super().__init__()
         self.network, self.second = network, nn.Linear(network.feature_channels, classes)
+        self.feature_channels = network.feature_channels
+
+    def features(self, images: Tensor) -> Tensor:
+        return self.network.features(images)
+
+    def pool(self, features: Tensor) -> Tensor:
+        return self.network.pool(features)
+
+    def head(self, features: Tensor) -> Tensor:
+        return self.network.head(features)
 
     def forward(self, images: Tensor) -> Tensor:
         return self.network(images)
 
     def both(self, images: Tensor) -> tuple[Tensor, Tensor]:
-        """Its own logits and the second head's: [B, K] each."""
-        features = self.network.features(images)
-        return self.network.head(features), self.second(features.mean((2, 3)))
+        """Logits of the network and of the second head, [B, K] each."""
+        features = self.features(images)
+        return self.head(features), self.second(self.pool(features))

@@ -1,14 +1,15 @@
-"""Residual networks (He et al. 2016, arXiv 1512.03385) with the stem for small images: 3×3, stride 1, no pooling."""
+"""Residual networks (He et al. 2016, arXiv 1512.03385) with a stem for small images: 3×3, stride 1, no pooling."""
 
 from torch import Tensor, nn
 from torch.nn.functional import relu
 
 from meanteacher.config.types import Fraction, PositiveFloat, PositiveInt
-from meanteacher.models import batch_norm
+from meanteacher.models.base import Network
+from meanteacher.models.batch_norm import norm_layer
 
 
 class Block(nn.Module):
-    """conv 3×3, BN, ReLU, conv 3×3, BN, plus the input (1×1 conv and BN of it where the shape changes), ReLU."""
+    """ReLU(x + body(x)) with body: conv 3×3, BN, ReLU, conv 3×3, BN. A 1×1 conv and BN replace x where the shape changes."""
 
     def __init__(self, inputs: int, outputs: int, stride: int, norm):
         super().__init__()
@@ -27,8 +28,12 @@ class Block(nn.Module):
         return relu(self.shortcut(x) + self.body(x))
 
 
-class ResNet(nn.Module):
-    """Four stages of `blocks` basic blocks, `width` channels in the first, twice as many in each next one (18 layers: 2 blocks)."""
+class ResNet(Network):
+    """float [B, channels, H, W] → logits [B, classes].
+
+    Four stages of `blocks` basic blocks each, with `width` channels in the first stage and twice as many in each following
+    one; two blocks make 18 layers. bn_momentum: PyTorch's convention, the weight of the newest batch.
+    """
 
     def __init__(
         self,
@@ -41,7 +46,7 @@ class ResNet(nn.Module):
         bn_epsilon: PositiveFloat,
     ):
         super().__init__()
-        norm = batch_norm.layer(momentum=bn_momentum, eps=bn_epsilon, shift=0.0)
+        norm = norm_layer(momentum=bn_momentum, eps=bn_epsilon, shift=0.0)
         stages, inputs = [], width
         for stage in range(4):
             outputs = width * 2**stage
@@ -53,11 +58,8 @@ class ResNet(nn.Module):
         self.classifier = nn.Linear(inputs, classes)
 
     def features(self, images: Tensor) -> Tensor:
-        """The last feature map: [B, 8·width, H/8, W/8]."""
+        """The last feature map, [B, 8 · width, H/8, W/8]."""
         return self.blocks(self.stem(images))
 
     def head(self, features: Tensor) -> Tensor:
-        return self.classifier(features.mean((2, 3)))
-
-    def forward(self, images: Tensor) -> Tensor:
-        return self.head(self.features(images))
+        return self.classifier(self.pool(features))

@@ -1,4 +1,4 @@
-"""Shake-shake regularization (Gastaldi 2017, arXiv 1705.07485), the Mean Teacher paper's residual network for CIFAR-10."""
+"""Shake-shake networks (Gastaldi 2017, arXiv 1705.07485), the residual network of the Mean Teacher paper on CIFAR-10."""
 
 import torch
 from torch import Tensor, nn
@@ -6,20 +6,24 @@ from torch.nn.functional import avg_pool2d, relu
 
 from meanteacher.config.errors import UserError
 from meanteacher.config.types import Fraction, PositiveFloat, PositiveInt
-from meanteacher.models import batch_norm
+from meanteacher.models.base import Network
+from meanteacher.models.batch_norm import norm_layer
 
 
-def shake(one: Tensor, two: Tensor, training: bool) -> Tensor:
-    """α·one + (1 − α)·two with one α ~ U(0, 1) per image; the gradient takes another one, β. ½ for both outside of training."""
+def shake(first: Tensor, second: Tensor, training: bool) -> Tensor:
+    """α · first + (1 − α) · second, [B, C, H, W], with α ~ U(0, 1) per image.
+
+    The gradient uses another number per image, β ~ U(0, 1), in place of α. Outside of training both are ½.
+    """
     if not training:
-        return (one + two) / 2
-    alpha, beta = torch.rand(2, len(one), 1, 1, 1, device=one.device, dtype=one.dtype)
-    difference = one - two
-    return two + beta * difference + ((alpha - beta) * difference).detach()
+        return (first + second) / 2
+    alpha, beta = torch.rand(2, len(first), 1, 1, 1, device=first.device, dtype=first.dtype)
+    difference = first - second
+    return second + beta * difference + ((alpha - beta) * difference).detach()
 
 
 class Block(nn.Module):
-    """Two branches of ReLU, conv 3×3, BN, ReLU, conv 3×3, BN, shaken together and added to the shortcut."""
+    """Two branches of ReLU, conv 3×3, BN, ReLU, conv 3×3, BN; their `shake` is added to the shortcut."""
 
     def __init__(self, inputs: int, outputs: int, stride: int, norm):
         super().__init__()
@@ -34,32 +38,32 @@ class Block(nn.Module):
                 norm(outputs),
             )
 
-        self.one, self.two = branch(), branch()
+        self.first, self.second = branch(), branch()
         self.shortcut = nn.Identity() if inputs == outputs else Shortcut(inputs, outputs, stride, norm)
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.shortcut(x) + shake(self.one(x), self.two(x), self.training)
+        return self.shortcut(x) + shake(self.first(x), self.second(x), self.training)
 
 
 class Shortcut(nn.Module):
-    """Two paths of half the channels, the second shifted by one pixel before it is subsampled, side by side; then BN."""
+    """Two 1×1 convolutions with half of the channels each, concatenated, then BN. The second input is shifted by one pixel."""
 
     def __init__(self, inputs: int, outputs: int, stride: int, norm):
         super().__init__()
         self.stride = stride
-        self.one = nn.Conv2d(inputs, outputs // 2, 1, bias=False)
-        self.two = nn.Conv2d(inputs, outputs // 2, 1, bias=False)
+        self.first = nn.Conv2d(inputs, outputs // 2, 1, bias=False)
+        self.second = nn.Conv2d(inputs, outputs // 2, 1, bias=False)
         self.norm = norm(outputs)
 
     def forward(self, x: Tensor) -> Tensor:
         x = relu(x)
         shifted = nn.functional.pad(x, (0, 1, 0, 1))[:, :, 1:, 1:]
-        paths = (self.one(avg_pool2d(x, 1, self.stride)), self.two(avg_pool2d(shifted, 1, self.stride)))
+        paths = (self.first(avg_pool2d(x, 1, self.stride)), self.second(avg_pool2d(shifted, 1, self.stride)))
         return self.norm(torch.cat(paths, 1))
 
 
-class ShakeShake(nn.Module):
-    """Shake-shake-depth 2×width d: float [B, channels, H, W] → logits [B, classes]. Raises UserError where depth is not 6n + 2."""
+class ShakeShake(Network):
+    """Shake-shake-<depth> 2×<width>d: float [B, channels, H, W] → logits [B, classes]. Raises UserError if depth is not 6n + 2."""
 
     def __init__(
         self,
@@ -74,9 +78,9 @@ class ShakeShake(nn.Module):
         super().__init__()
         if depth < 8 or (depth - 2) % 6:
             raise UserError(
-                f"model.depth={depth}: a shake-shake network's depth is 6n + 2, for example 8, 14, 20 or 26"
+                f"model.depth={depth}: the depth of a shake-shake network is 6n + 2, for example 8, 14, 20 or 26"
             )
-        norm = batch_norm.layer(momentum=bn_momentum, eps=bn_epsilon, shift=0.0)
+        norm = norm_layer(momentum=bn_momentum, eps=bn_epsilon, shift=0.0)
         self.stem = nn.Sequential(nn.Conv2d(channels, 16, 3, 1, 1, bias=False), norm(16))
         blocks, inputs = [], 16
         for stage in range(3):
@@ -88,11 +92,8 @@ class ShakeShake(nn.Module):
         self.classifier = nn.Linear(inputs, classes)
 
     def features(self, images: Tensor) -> Tensor:
-        """The last feature map: [B, 4·width, H/4, W/4]."""
+        """The last feature map, [B, 4 · width, H/4, W/4]."""
         return relu(self.blocks(self.stem(images)))
 
     def head(self, features: Tensor) -> Tensor:
-        return self.classifier(features.mean((2, 3)))
-
-    def forward(self, images: Tensor) -> Tensor:
-        return self.head(self.features(images))
+        return self.classifier(self.pool(features))

@@ -4,7 +4,8 @@ from torch import Tensor, nn
 
 from meanteacher.config.errors import UserError
 from meanteacher.config.types import Decay, Fraction, Literal, NonNegativeFloat, PositiveFloat, PositiveInt
-from meanteacher.models import batch_norm
+from meanteacher.models.base import Network
+from meanteacher.models.batch_norm import norm_layer
 
 
 def conv(inputs: int, outputs: int, size: int, stride: int) -> nn.Conv2d:
@@ -12,9 +13,10 @@ def conv(inputs: int, outputs: int, size: int, stride: int) -> nn.Conv2d:
 
 
 class Block(nn.Module):
-    """BN, activation, conv 3×3, BN, activation, dropout, conv 3×3, plus the input (a 1×1 conv of it where the shape changes).
+    """x + body(BN and activation of x) with body: conv 3×3, BN, activation, dropout, conv 3×3.
 
-    `preactivate`: the shortcut too starts from the activated input, as in the first block of the network.
+    A 1×1 convolution replaces x in the sum where the shape changes. preactivate: the shortcut also starts from the activated
+    input, as in the first block of the network.
     """
 
     def __init__(self, inputs: int, outputs: int, stride: int, preactivate: bool, norm, activation, dropout: float):
@@ -35,13 +37,14 @@ class Block(nn.Module):
         return self.shortcut(entered if self.preactivate else x) + self.body(entered)
 
 
-class WideResNet(nn.Module):
+class WideResNet(Network):
     """WRN-depth-width: float [B, channels, H, W] → logits [B, classes].
 
-    bn_momentum follows PyTorch's convention (.001 keeps .999 of the running statistics). bn_shift: α of `PSBatchNorm2d`,
-    0 for plain batch norm. slope: LeakyReLU's. Weights start as Kaiming normal over fan-out (He et al. 2015).
-    stages: of equally many blocks, each with twice the channels of the one before; all but the first halve the sides, the first
-    divides them by first_stride. Raises UserError where depth is not 2·stages·n + stages + 1.
+    stages: number of stages with equally many blocks; each has twice the channels of the stage before it. The first stage
+    divides the sides by first_stride, every other one by 2. slope: negative slope of LeakyReLU. bn_momentum: PyTorch's
+    convention, where 0.001 keeps 0.999 of the running statistics. bn_shift: α of `PSBatchNorm2d`, 0 for plain batch norm.
+    Convolutions are initialized by Kaiming normal over fan-out (He et al. 2015).
+    Raises UserError if depth is not 2 · stages · n + stages + 1.
     """
 
     def __init__(
@@ -65,7 +68,7 @@ class WideResNet(nn.Module):
         if count < 1 or rest:
             depths = ", ".join(str(2 * stages * n + stages + 1) for n in (1, 2, 3, 4, 6))
             raise UserError(f"model.depth={depth}: a WideResNet with {stages} stages has a depth of {depths}, …")
-        norm = batch_norm.layer(momentum=bn_momentum, eps=bn_epsilon, shift=bn_shift)
+        norm = norm_layer(momentum=bn_momentum, eps=bn_epsilon, shift=bn_shift)
 
         def act() -> nn.Module:
             return nn.Mish(inplace=True) if activation == "mish" else nn.LeakyReLU(slope, inplace=True)
@@ -85,14 +88,11 @@ class WideResNet(nn.Module):
         self.apply(initialize)
 
     def features(self, images: Tensor) -> Tensor:
-        """The last feature map: [B, feature_channels, H/4, W/4] with three stages."""
+        """The last feature map, [B, feature_channels, H/4, W/4] with three stages and first_stride 1."""
         return self.exit(self.blocks(self.stem(images)))
 
     def head(self, features: Tensor) -> Tensor:
-        return self.classifier(features.mean((2, 3)))
-
-    def forward(self, images: Tensor) -> Tensor:
-        return self.head(self.features(images))
+        return self.classifier(self.pool(features))
 
 
 def initialize(module: nn.Module) -> None:

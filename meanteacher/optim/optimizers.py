@@ -1,69 +1,38 @@
-"""Optimizers by name, with weight decay on or off for BatchNorm and biases, and a learning rate that lives on the device."""
+"""Construction of an optimizer with parameter groups, and a learning rate that is kept on the device."""
+
+import inspect
+from functools import partial
 
 import torch
 from torch import Tensor, nn
-from torch.optim import SGD, Adam, AdamW, Optimizer
-
-from meanteacher.config.types import Decay, NonNegativeFloat, PositiveFloat
+from torch.optim import Optimizer
 
 
-def groups(module: nn.Module, weight_decay: float, decay_norm_and_bias: bool) -> list[dict]:
-    """Two parameter groups: with weight decay, and without (vectors: BatchNorm's weights and all biases)."""
-    trained = [p for p in module.parameters() if p.requires_grad]
-    decayed = [p for p in trained if decay_norm_and_bias or p.ndim > 1]
-    rest = [p for p in trained if not (decay_norm_and_bias or p.ndim > 1)]
-    both = [{"params": decayed, "weight_decay": weight_decay}, {"params": rest, "weight_decay": 0.0}]
-    return [group for group in both if group["params"]]
+def build_optimizer(create: partial, module: nn.Module, *, decay_norm_and_bias: bool) -> Optimizer:
+    """The optimizer of the parameters of `module` that require a gradient.
 
-
-def on_gpu(module: nn.Module) -> bool:
-    """Whether a CUDA graph may hold the optimizer's step, which Adam wants to be told."""
-    return all(p.is_cuda for p in module.parameters())
-
-
-def sgd(
-    *,
-    module: nn.Module,
-    lr: PositiveFloat,
-    momentum: Decay,
-    nesterov: bool,
-    weight_decay: NonNegativeFloat,
-    decay_norm_and_bias: bool,
-) -> Optimizer:
-    params = groups(module, weight_decay, decay_norm_and_bias)
-    return SGD(params, lr=torch.tensor(lr), momentum=momentum, nesterov=nesterov and momentum > 0, fused=True)
-
-
-def adam(
-    *,
-    module: nn.Module,
-    lr: PositiveFloat,
-    beta1: Decay,
-    beta2: Decay,
-    weight_decay: NonNegativeFloat,
-    decay_norm_and_bias: bool,
-) -> Optimizer:
-    """Weight decay is added to the gradient."""
-    params = groups(module, weight_decay, decay_norm_and_bias)
-    return Adam(params, lr=torch.tensor(lr), betas=(beta1, beta2), fused=True, capturable=on_gpu(module))
-
-
-def adamw(
-    *,
-    module: nn.Module,
-    lr: PositiveFloat,
-    beta1: Decay,
-    beta2: Decay,
-    weight_decay: NonNegativeFloat,
-    decay_norm_and_bias: bool,
-) -> Optimizer:
-    """Weight decay is decoupled from the gradient (Loshchilov & Hutter 2019)."""
-    params = groups(module, weight_decay, decay_norm_and_bias)
-    return AdamW(params, lr=torch.tensor(lr), betas=(beta1, beta2), fused=True, capturable=on_gpu(module))
+    create: a class of torch.optim with its arguments, among them `lr`. Without decay_norm_and_bias, parameters of one dimension
+    (weights of normalization layers and all biases) have no weight decay. The implementation is fused and can be captured in a
+    CUDA graph where the class offers that, because these two read the learning rate from a tensor without synchronization.
+    """
+    trained = [parameter for parameter in module.parameters() if parameter.requires_grad]
+    # timm's param_groups_weight_decay does the same, but importing timm takes seconds
+    decayed = [parameter for parameter in trained if decay_norm_and_bias or parameter.ndim > 1]
+    others = [parameter for parameter in trained if not decay_norm_and_bias and parameter.ndim <= 1]
+    groups = [{"params": decayed}, {"params": others, "weight_decay": 0.0}]
+    on_gpu = all(parameter.is_cuda for parameter in trained)
+    options = {"fused": True, "capturable": on_gpu}
+    accepted = inspect.signature(create.func).parameters
+    chosen = {name: value for name, value in options.items() if name in accepted}
+    lr = torch.tensor(create.keywords["lr"])
+    return create([group for group in groups if group["params"]], **chosen | {"lr": lr})
 
 
 class LearningRate:
-    """Sets lr · schedule(step) in every group, without a host sync. Make it anew after `optimizer.load_state_dict`."""
+    """Sets lr · schedule(step) in every parameter group, without host–device synchronization.
+
+    Construct it anew after `optimizer.load_state_dict`, which replaces the tensors.
+    """
 
     def __init__(self, optimizer: Optimizer, lr: float, schedule, device: torch.device):
         self.base, self.schedule = lr, schedule
@@ -72,4 +41,5 @@ class LearningRate:
             group["lr"] = self.tensor
 
     def set(self, step: Tensor) -> None:
+        """step: 0-dim, on the device."""
         self.tensor.copy_(self.base * self.schedule(step))

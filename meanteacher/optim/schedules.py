@@ -1,8 +1,10 @@
-"""Schedules: pure functions of the step, giving a factor that multiplies a learning rate or a loss weight.
+"""Schedules: factors of a learning rate or a loss weight, as pure functions of the step.
 
-`step` is a 0-dim tensor on any device (or a number); the factor is a 0-dim float32 tensor on the same device, so nothing
-is read back to the host. Every schedule takes a warm-up in front: a factor that rises over the first `warmup` share of the
-run and multiplies what follows. Lengths are shares of the run, so a recipe keeps its shape when `steps` changes.
+`step` is a 0-dim tensor on any device, or a number; the factor is a 0-dim float32 tensor on the same device, without host–device
+synchronization. A warm-up multiplies every schedule by a factor that rises over the first `warmup` fraction of the run. Lengths
+are fractions of the run, so a recipe keeps its shape when `steps` changes.
+
+torch.optim.lr_scheduler is not used: it keeps the step on the host, which a CUDA graph cannot replay.
 """
 
 import math
@@ -32,7 +34,10 @@ WARMUP = {"linear": linear_up, "sigmoid": sigmoid_up, "cosine": cosine_up}
 
 
 class Constant:
-    """1 throughout. Also the base of the others: they override `shape`, a function of the share of the run that is done."""
+    """1 throughout the run. The base of the other schedules, which override `shape`.
+
+    steps: length of the run; warmup: fraction of the run; warmup_shape: see `WARMUP`.
+    """
 
     def __init__(self, *, steps: PositiveInt, warmup: Fraction, warmup_shape: Warmup):
         self.steps, self.warmup, self.warmup_shape = steps, warmup, warmup_shape
@@ -43,6 +48,7 @@ class Constant:
         return factor * WARMUP[self.warmup_shape](x / self.warmup) if self.warmup else factor
 
     def shape(self, x: Tensor) -> Tensor:
+        """The factor without warm-up. x: fraction of the run that is done, 0-dim float32."""
         return torch.ones_like(x)
 
 
@@ -72,7 +78,7 @@ class Poly(Constant):
 
 
 class RampDown(Constant):
-    """1, then e^{−12.5u²} where u goes from 0 to 1 over the last `length` share of the run (Laine & Aila 2017's code)."""
+    """1, then e^{−12.5u²} with u from 0 to 1 over the last `length` fraction of the run (code of Laine & Aila 2017)."""
 
     def __init__(self, *, steps: PositiveInt, warmup: Fraction, warmup_shape: Warmup, length: Fraction):
         super().__init__(steps=steps, warmup=warmup, warmup_shape=warmup_shape)

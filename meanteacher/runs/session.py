@@ -12,6 +12,7 @@ from meanteacher.data.loader import ImageStore, Loader, choose_storage
 from meanteacher.loggers import Logger, RunInfo
 from meanteacher.loggers.jsonl import Jsonl
 from meanteacher.loggers.progress import Progress
+from meanteacher.optim.optimizers import build_optimizer
 from meanteacher.runs import plan, report
 from meanteacher.runs.build import build, build_average, build_method, make_split
 from meanteacher.runs.pictures import draw_pictures
@@ -84,8 +85,12 @@ class Session:
         train_step = TrainStep(
             method=self.method,
             average=build_average(self.method, keys),
-            optimizer=build(settings.optimizer, module=self.method),
-            lr=settings.optimizer["lr"],
+            optimizer=build_optimizer(
+                build(settings.optimizer.node),
+                self.method,
+                decay_norm_and_bias=settings.optimizer.decay_norm_and_bias,
+            ),
+            lr=settings.optimizer.node["lr"],
             schedule=build(settings.schedule),
             batches=Batches(loader=loader, augment=self.augment, seed=settings.seed, device=self.device),
             seed=settings.seed,

@@ -8,10 +8,7 @@ from conftest import ROOT, TINY, command, options
 METHOD = '''
 """Keeps the two weak views' logits together."""
 
-from meanteacher.data.batch import StepOutput, Views
-from meanteacher.methods.common.losses import cross_entropy
-from meanteacher.methods.base import Method
-from meanteacher.config.types import NonNegativeFloat
+from meanteacher.methods import Method, NonNegativeFloat, StepOutput, Views, cross_entropy
 
 
 class Together(Method):
@@ -24,7 +21,7 @@ class Together(Method):
     def training_step(self, labeled, unlabeled, step):
         supervised = cross_entropy(self.student(labeled.views[0]), labeled.target).mean()
         one, two = (self.student(view).float() for view in unlabeled.views)
-        return StepOutput(supervised + self.pull * (one - two).square().mean(), {"supervised": supervised.detach()})
+        return StepOutput(supervised + self.pull * (one - two).square().mean(), {"supervised": supervised})
 '''
 
 

@@ -14,6 +14,7 @@ from meanteacher.data.batch import Labeled, Unlabeled
 from meanteacher.methods import adamatch as adamatch_module
 from meanteacher.methods.adamatch import AdaMatch
 from meanteacher.methods.common.alignment import DistributionAlignment
+from meanteacher.methods.common.ema import Teacher
 from meanteacher.methods.common.weighting import (
     CurriculumThreshold,
     FixedThreshold,
@@ -88,11 +89,11 @@ class Problem:
 
 
 FACTS = {"num_classes": CLASSES, "num_images": IMAGES}
-OWN = {"teacher": "student", "ema_decay": 0.9, "ema_warmup": False, "teacher_bn": "own", "teacher_mode": "train"}
 
 
-def fixmatch(student, weighting, **changes):
-    return FixMatch(student=student, weighting=weighting, unlabeled_weight=2.0, **FACTS, **(OWN | changes))
+def fixmatch(student, weighting, judge="student"):
+    teacher = Teacher(decay=0.9, warmup=False, bn="own", mode="train")
+    return FixMatch(student=student, weighting=weighting, unlabeled_weight=2.0, judge=judge, teacher=teacher, **FACTS)
 
 
 # the weightings
@@ -287,9 +288,9 @@ def test_flexmatch_counts_by_the_batchs_index():
 
 def test_an_average_judges_the_weak_view_where_it_is_the_teacher():
     problem = Problem()
-    one = fixmatch(problem.student(), FixedThreshold(threshold=0.8), teacher="ema")
+    one = fixmatch(problem.student(), FixedThreshold(threshold=0.8), judge="ema")
     teacher = np.random.default_rng(10).normal(size=(CLASSES, 5))
-    one.ema.model.weight.data = f32(teacher)
+    one.teacher.model.weight.data = f32(teacher)
     output = problem.run(one)
     q = softmax(problem.u @ teacher.T)
     mask = q.max(1) >= 0.8
@@ -297,16 +298,16 @@ def test_an_average_judges_the_weak_view_where_it_is_the_teacher():
     assert 0 < mask.sum() < 12
     assert output.loss.item() == pytest.approx(ce(problem.z(problem.x), problem.target).mean() + 2 * strong, rel=1e-5)
     assert problem.judge_has_no_gradient()
-    assert list(one.eval_models()) == ["student", "teacher"] and one.ema.model.weight.grad is None
+    assert list(one.eval_models()) == ["student", "teacher"] and one.teacher.model.weight.grad is None
     one.after_step(torch.tensor(0.0))
-    np.testing.assert_allclose(one.ema.model.weight.numpy(), 0.9 * teacher + 0.1 * problem.weights, rtol=1e-4)
+    np.testing.assert_allclose(one.teacher.model.weight.numpy(), 0.9 * teacher + 0.1 * problem.weights, rtol=1e-4)
 
 
 def test_the_averaged_judge_keeps_the_contract(blobs, tmp_path):
     def made(*changes):
         torch.manual_seed(0)
-        chosen = ("method=fixmatch", "method.teacher=ema", "model=wrn_10_1", "steps=100", *changes)
-        return build_method(parsed(*chosen), blobs).train()
+        chosen = ("method=fixmatch", "method.judge=ema", "model=wrn_10_1", "steps=100", *changes)
+        return build_method(blobs, parsed(*chosen)).train()
 
     one, two = train(made(), blobs, 4), made()
     torch.save(one.state_dict(), tmp_path / "state.pt")
@@ -314,17 +315,22 @@ def test_the_averaged_judge_keeps_the_contract(blobs, tmp_path):
     for model in (one, two):
         train(model, blobs, 2)
     assert all(torch.equal(a, b) for a, b in zip(one.state_dict().values(), two.state_dict().values(), strict=True))
-    assert any(not torch.equal(a, b) for a, b in zip(one.student.parameters(), one.ema.parameters(), strict=True))
+    assert any(not torch.equal(a, b) for a, b in zip(one.student.parameters(), one.teacher.parameters(), strict=True))
     _, after = gradient(apart(one), *batches(one, blobs))
-    assert all(p.grad is None and not p.requires_grad for p in after.ema.parameters())
-    calm = made("method.teacher_mode=eval", "method.teacher_bn=average").train()
-    assert calm.training and not calm.ema.model.training and one.ema.model.training and not one.eval().ema.training
-    with pytest.raises(UserError, match="teacher_bn=own"):
-        made("method.teacher_mode=eval")
+    assert all(p.grad is None and not p.requires_grad for p in after.teacher.parameters())
+    calm = made("method.teacher.mode=eval", "method.teacher.bn=average").train()
+    assert (
+        calm.training
+        and not calm.teacher.model.training
+        and one.teacher.model.training
+        and not one.eval().teacher.training
+    )
+    with pytest.raises(UserError, match="teacher.bn=own"):
+        made("method.teacher.mode=eval")
 
 
 def test_the_averaged_judge_is_compiled_whole():
-    one = fixmatch(Problem().student(), CurriculumThreshold(threshold=0.7), teacher="ema")
+    one = fixmatch(Problem().student(), CurriculumThreshold(threshold=0.7), judge="ema")
     two, problem = copy.deepcopy(one), Problem()
     two.training_step = torch.compile(two.training_step, fullgraph=True, backend="aot_eager")
     for _ in range(2):
@@ -522,7 +528,7 @@ def test_adamatch_loss_equals_its_closed_form(monkeypatch):
     problem = Problem()
     problem.x += 0.5
     draws = np.random.default_rng(12).uniform(size=(8, CLASSES))
-    monkeypatch.setattr(adamatch_module, "shares", lambda logits: f32(draws))
+    monkeypatch.setattr(adamatch_module, "draw_fractions", lambda logits: f32(draws))
     student = Norm(problem.student())
     output = problem.run(adamatch(student))
 

@@ -54,11 +54,11 @@ def test_options_are_used():
 
 
 def test_shifted_batch_norm_adds_a_constant():
-    plain = batch_norm.layer(momentum=0.1, eps=1e-3, shift=0.0)(3)
-    shifted = batch_norm.layer(momentum=0.1, eps=1e-3, shift=0.25)(3)
+    plain = batch_norm.norm_layer(momentum=0.1, eps=1e-3, shift=0.0)(3)
+    shifted = batch_norm.norm_layer(momentum=0.1, eps=1e-3, shift=0.25)(3)
     images = torch.randn(5, 3, 4, 4)
     assert torch.allclose(shifted(images), plain(images) + 0.25)
 
 
-def test_share_of_initial_statistics():
-    assert batch_norm.share_of_initial_statistics(build(bn_momentum=0.001), 1500) == pytest.approx(0.999**1500)
+def test_remaining_initial_statistics():
+    assert batch_norm.remaining_initial_stats(build(bn_momentum=0.001), 1500) == pytest.approx(0.999**1500)

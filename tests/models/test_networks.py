@@ -97,7 +97,7 @@ def test_shaking_mixes_forwards_and_backwards_by_numbers_of_their_own():
     ("overrides", "message"),
     [
         (["model=timm", "model.name=resnet81"], "timm has no such network"),
-        (["model=torchvision", "model.name=resnet81"], "torchvision has no such classifier"),
+        (["model=torchvision", "model.name=resnet81"], "model=torchvision offers no such classifier"),
         (["model=torchvision", "model.weights=nothing.pth"], "nothing.pth: cannot be read"),
         (["model=shake_shake_26_2x96d", "model.depth=27"], "6n \\+ 2"),
     ],
@@ -117,5 +117,5 @@ def test_weights_come_from_a_local_file_and_only_those_that_fit(tmp_path):
     other = build(node, channels=3, classes=7).network
     assert torch.equal(other.conv1.weight, kept.conv1.weight) and other.fc.weight.shape == (7, 512)
     torch.save({"a": torch.zeros(1)}, tmp_path / "kept.pth")
-    with pytest.raises(UserError, match="is it another network's"):
+    with pytest.raises(UserError, match="does it belong to another network"):
         build(node, channels=3, classes=7)

@@ -231,7 +231,7 @@ def test_ctrl_c_saves_and_says_how_to_go_on(tmp_path):
             marks=pytest.mark.skipif(bool(importlib.util.find_spec("ray")), reason="ray is installed"),
         ),
         (["labell=3"], "labell: there is no such key; did you mean label?"),
-        (["method.ema_deca=3"], "method.ema_deca: there is no such key; did you mean ema_decay?"),
+        (["method.teacher.deca=3"], "method.teacher.deca: there is no such key; did you mean decay?"),
         (["+foo=3"], "cannot be added or removed"),
         (["label=ten"], "label=ten: should be a valid integer"),
         (["dataset=image_folder"], "dataset.root"),

@@ -73,7 +73,7 @@ def test_a_sweep_is_exactly_the_runs_it_names(name, jobs):
 
 def test_the_sensitivity_sweep_crosses_weight_and_decay():
     jobs = plan("sweep=consistency_ema").jobs
-    values = {(job.settings["method"]["consistency_weight"], job.settings["method"]["ema_decay"]) for job in jobs}
+    values = {(job.settings["method"]["consistency_weight"], job.settings["method"]["teacher"]["decay"]) for job in jobs}
     assert values == set(product((0, 3, 30, 100, 300, 1000), (0.0, 0.9, 0.99, 0.999))) and len(jobs) == 48
 
 

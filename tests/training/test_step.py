@@ -127,7 +127,7 @@ def test_the_teacher_follows_after_the_optimizers_step(tmp_path):
     with step(tmp_path / "run", "method=mean_teacher", "optimizer.lr=0.1") as one:
         before = one.method.student.classifier.weight.detach().clone()
         one(0)
-        student, teacher = one.method.student.classifier.weight, one.method.ema.model.classifier.weight
+        student, teacher = one.method.student.classifier.weight, one.method.teacher.model.classifier.weight
     assert not torch.equal(student, before)
     torch.testing.assert_close(teacher, (before + student) / 2)
 
