@@ -1,4 +1,4 @@
-"""What a method receives and returns. Unlabeled batches have no target field, so no label can leak into them."""
+"""What a method receives. Unlabeled batches have no target field, so no label can leak into them."""
 
 from dataclasses import dataclass
 from typing import NamedTuple

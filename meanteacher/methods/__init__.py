@@ -1,15 +1,25 @@
-"""Semi-supervised methods: one file per paper, their contract in `base`, and shared parts in `common`.
+"""Semi-supervised learning methods: the base contract, one file per paper, and shared parts in `common`.
 
-Imported by training, runs and the rooms above. May import models, optim, data and config. The names below are the public
-interface for authors of methods; they stay when modules move inside the package.
+`training`, `runs` and everything above may import this package; it imports `models`, `optim`, `data` and `config`. The names
+in `__all__` are the public interface for methods that are kept in another repository.
 """
 
 from meanteacher.config.errors import UserError
+from meanteacher.config.types import (
+    Annotated,
+    Decay,
+    Fraction,
+    Literal,
+    NonNegativeFloat,
+    NonNegativeInt,
+    PositiveFloat,
+    PositiveInt,
+    Warmup,
+)
 from meanteacher.data.batch import Labeled, Unlabeled, Views
-from meanteacher.methods.base import Method, StepOutput
+from meanteacher.methods.base import Method, StepOutput, add_terms
 from meanteacher.methods.common.alignment import DistributionAlignment
 from meanteacher.methods.common.ema import EMA, Teacher
-from meanteacher.methods.common.forward import joint_forward
 from meanteacher.methods.common.losses import (
     cross_entropy,
     entropy,
@@ -18,7 +28,8 @@ from meanteacher.methods.common.losses import (
     softmax_mse,
     softmax_mse_both,
 )
-from meanteacher.methods.common.mixup import beta, mix, sharpen
+from meanteacher.methods.common.mixup import guess_labels, mix, mix_batch, sharpen
+from meanteacher.methods.common.passes import predict_together
 from meanteacher.methods.common.weighting import (
     CurriculumThreshold,
     FixedThreshold,
@@ -26,14 +37,24 @@ from meanteacher.methods.common.weighting import (
     TruncatedGaussian,
     Weighting,
 )
+from meanteacher.optim.schedules import Constant
 
 __all__ = [
     "EMA",
+    "Annotated",
+    "Constant",
     "CurriculumThreshold",
+    "Decay",
     "DistributionAlignment",
     "FixedThreshold",
+    "Fraction",
     "Labeled",
+    "Literal",
     "Method",
+    "NonNegativeFloat",
+    "NonNegativeInt",
+    "PositiveFloat",
+    "PositiveInt",
     "SelfAdaptiveThreshold",
     "StepOutput",
     "Teacher",
@@ -41,13 +62,16 @@ __all__ = [
     "Unlabeled",
     "UserError",
     "Views",
+    "Warmup",
     "Weighting",
-    "beta",
+    "add_terms",
     "cross_entropy",
     "entropy",
-    "joint_forward",
+    "guess_labels",
     "mix",
+    "mix_batch",
     "one_hot",
+    "predict_together",
     "sharpen",
     "softmax_kl",
     "softmax_mse",

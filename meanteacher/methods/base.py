@@ -13,9 +13,9 @@ from meanteacher.data.batch import Labeled, Unlabeled, Views
 
 @dataclass(frozen=True)
 class StepOutput:
-    """What `Method.training_step` returns.
+    """The result of a training step.
 
-    loss: 0-dim tensor with gradient. metrics: 0-dim tensors by name, averaged over the log interval and logged as
+    loss: 0-dim float32, with gradient. metrics: 0-dim tensors by name, averaged over the log interval and logged as
     `train/<name>`; the training step detaches them.
     """
 
@@ -24,31 +24,51 @@ class StepOutput:
 
 
 class Method(nn.Module):
-    """A semi-supervised method. Networks and running state are submodules and buffers, so `state_dict()` is all of it.
+    """A semi-supervised method. Networks and running state are submodules and buffers, so `state_dict()` holds all of it.
 
-    The constructor takes keyword arguments without defaults: the values of the method's yaml, and those of `student` (the
-    network), `num_classes` and `num_images` (of the training part, for buffers with a row per image) that it names.
-    A step performs no host–device synchronization and has no data-dependent shapes: masks are weights.
+    Constructor: keyword arguments without defaults. Of `student` (the network), `num_classes` and `num_images` (of the
+    training part, for buffers with an entry per image) it receives those that it names; all others come from the yaml file.
+    A training step contains no host–device synchronization and no data-dependent shape: masks are weights.
+    A method with a teacher assigns a bound `Teacher` to `self.teacher`, which is then updated and evaluated.
     """
 
     student: nn.Module
+
     views: Views
-    needs_feature_map: bool = False
-    """Whether the method needs a student with `Network.has_feature_map`."""
+    """Names of the augmented views of labeled and unlabeled images that `training_step` receives."""
 
     fullgraph = True
-    """Whether torch.compile captures `training_step` as one graph; False if the step takes a gradient of its own."""
+    """Whether torch.compile can compile `training_step` as one graph; False if it computes a gradient itself."""
+
+    needs_feature_map = False
+    """Whether the method needs a student with `Network.has_feature_map`."""
+
+    needs_square_images = False
 
     def training_step(self, labeled: Labeled, unlabeled: Unlabeled, step: Tensor) -> StepOutput:
-        """The loss of one step. step: 0-dim float32 tensor, counted from 0."""
+        """The loss of one step. step: 0-dim float32, counted from 0."""
         raise NotImplementedError
 
     def after_step(self, step: Tensor) -> None:
-        """Called after the optimizer has made step `step`, for example to update a teacher."""
+        """Called after the optimizer's step; updates the teacher if there is one. step: as in `training_step`."""
+        if (teacher := getattr(self, "teacher", None)) is not None:
+            teacher.update(self.student, step)
 
     def eval_models(self) -> dict[str, nn.Module]:
-        """The networks to evaluate by name, the one to deploy last."""
-        return {"student": self.student}
+        """The networks to evaluate by name; the last one is the network to deploy."""
+        teacher = getattr(self, "teacher", None)
+        return {"student": self.student} | ({} if teacher is None else {"teacher": teacher.model})
+
+
+def add_terms(supervised: Tensor, terms: dict[str, tuple[float | Tensor, Tensor]], **metrics: Tensor) -> StepOutput:
+    """The loss supervised + Σ weight · term, and as metrics the unweighted terms and any further ones.
+
+    terms: a weight and a 0-dim term by name.
+    """
+    loss = supervised
+    for weight, term in terms.values():
+        loss = loss + weight * term
+    return StepOutput(loss, {"supervised": supervised} | {name: term for name, (_, term) in terms.items()} | metrics)
 
 
 def check_combination(method: Method, view_names: Collection[str], shape: tuple[int, int, int] | None) -> None:
@@ -56,7 +76,7 @@ def check_combination(method: Method, view_names: Collection[str], shape: tuple[
 
     view_names: the views that the augmentation makes. shape: [C, H, W] of the images, or None if they are not loaded yet.
     Raises UserError if the augmentation does not make a view that the method needs, if the method needs a feature map
-    that the student does not have, or if the student cannot process images of this shape.
+    that the student does not have or square images, or if the student cannot process images of this shape.
     """
     name, network = type(method).__name__, type(method.student).__name__
     for view in (*method.views.labeled, *method.views.unlabeled):
@@ -71,8 +91,11 @@ def check_combination(method: Method, view_names: Collection[str], shape: tuple[
             f"method: {name} needs the feature map [B, C, H, W] of a convolutional network, "
             f"but the features of this {network} have another shape"
         )
-    if shape is not None:
-        check_images(method.student, shape)
+    if shape is None:
+        return
+    if method.needs_square_images and shape[1] != shape[2]:
+        raise UserError(f"method: {name} needs square images; these are {shape[1]}×{shape[2]}")
+    check_images(method.student, shape)
 
 
 def check_images(student: nn.Module, shape: tuple[int, int, int]) -> None:

@@ -1,31 +1,33 @@
-"""Mean Teacher with two outputs, the paper's residual-network recipe (Tarvainen & Valpola 2017, arXiv 1703.01780)."""
+"""Mean Teacher with two outputs, the paper's recipe for residual networks (Tarvainen & Valpola 2017, arXiv 1703.01780)."""
 
 import torch
 from torch import Tensor, nn
 
 from meanteacher.config.types import Literal, NonNegativeFloat, PositiveInt
 from meanteacher.data.batch import Labeled, Unlabeled
-from meanteacher.methods.base import Method, StepOutput
+from meanteacher.methods.base import StepOutput, add_terms
 from meanteacher.methods.common.ema import Teacher
+from meanteacher.methods.common.losses import cross_entropy
 from meanteacher.methods.mean_teacher import MeanTeacher
+from meanteacher.models.base import Network
 from meanteacher.models.dual_output import DualOutput
 from meanteacher.optim.schedules import Constant
 
 
-class MeanTeacherDual(Method):
-    """L = mean CE(c(x), y) + λ(s) · mean d(s(u), c′(u′)) + logit_distance_weight · mean (c − s)².
+class MeanTeacherDual(MeanTeacher):
+    """L = mean CE(c(x), y) + λ(s) · mean d(z(u), c′(u′)) + logit_distance_weight · mean (c − z)².
 
-    c and s are the student's class logits and second logits, from one feature map; c′ are the teacher's class logits. The
-    first two terms are those of `MeanTeacher`, which holds the student with both heads and its average.
-    The consistency term thus pulls on the second head, which only logit_distance_weight (.01 in the paper) ties to the
-    class head. The last mean runs over classes and all images of the student's batch, labeled and unlabeled, with gradient
-    to both heads. The class logits of student and teacher are evaluated.
+    c and z are the student's class logits and the logits of a second head on the same features; c′ are the teacher's class
+    logits. Symbols and arguments that are not named here are those of `MeanTeacher`. The consistency term trains the second
+    head, which the last term ties to the class head (weight 0.01 in the paper). That term is a mean over classes and over all
+    images of the student's batch, labeled and unlabeled, with gradient to both heads. The class logits of student and teacher
+    are evaluated.
     """
 
     def __init__(
         self,
         *,
-        student: nn.Module,
+        student: Network,
         num_classes: PositiveInt,
         teacher: Teacher,
         consistency: Literal["mse", "kl"],
@@ -34,8 +36,7 @@ class MeanTeacherDual(Method):
         consistency_on_labeled: bool,
         logit_distance_weight: NonNegativeFloat,
     ):
-        super().__init__()
-        self.pair = MeanTeacher(
+        super().__init__(
             student=DualOutput(student, num_classes),
             teacher=teacher,
             consistency=consistency,
@@ -43,21 +44,18 @@ class MeanTeacherDual(Method):
             consistency_ramp=consistency_ramp,
             consistency_on_labeled=consistency_on_labeled,
         )
-        self.views, self.logit_distance_weight = self.pair.views, logit_distance_weight
-
-    @property
-    def student(self) -> nn.Module:
-        return self.pair.student.network
+        self.logit_distance_weight = logit_distance_weight
 
     def training_step(self, labeled: Labeled, unlabeled: Unlabeled, step: Tensor) -> StepOutput:
-        logits, second = self.pair.student.both(torch.cat([labeled.views[0], unlabeled.views[0]]))
-        output = self.pair.compare(logits, second, labeled, unlabeled, step)
+        logits, second = self.student.both(torch.cat([labeled.views[0], unlabeled.views[0]]))
+        supervised = cross_entropy(logits[: len(labeled.target)], labeled.target).mean()
+        consistency = self.consistency(second, labeled, unlabeled)
         distance = (logits.float() - second.float()).square().mean()
-        loss = output.loss + self.logit_distance_weight * distance
-        return StepOutput(loss, output.metrics | {"logit_distance": distance})
-
-    def after_step(self, step: Tensor) -> None:
-        self.pair.after_step(step)
+        terms = {
+            "consistency": (self.weight * self.ramp(step), consistency),
+            "logit_distance": (self.logit_distance_weight, distance),
+        }
+        return add_terms(supervised, terms)
 
     def eval_models(self) -> dict[str, nn.Module]:
-        return {name: model.network for name, model in self.pair.eval_models().items()}
+        return {name: model.network for name, model in super().eval_models().items()}

@@ -5,20 +5,21 @@ from torch import Tensor, nn
 
 from meanteacher.config.types import Literal, NonNegativeFloat
 from meanteacher.data.batch import Labeled, Unlabeled, Views
-from meanteacher.methods.base import Method, StepOutput
+from meanteacher.methods.base import Method, StepOutput, add_terms
 from meanteacher.methods.common.losses import cross_entropy, softmax_mse, softmax_mse_both
+from meanteacher.methods.common.passes import second_views
 from meanteacher.optim.schedules import Constant
 
 
 class PiModel(Method):
     """L = mean CE(student(x), y) + λ(s) · mean ‖softmax student(u) − softmax student(u′)‖² / classes (algorithm 1).
 
-    u and u′ are two weak views of one image, seen by the same network with its own dropout noise each.
-    gradient: `both` sends it through both passes (the paper's), `one` takes the second as a target, which needs no backward
-    pass there and gives half the gradient in expectation. λ(s) = consistency_weight · consistency_ramp(s). The mean runs over
-    the unlabeled images, or with `consistency_on_labeled` over labeled and unlabeled images together (the paper's).
-    The labeled and unlabeled images of one pass share a BatchNorm batch; the two passes do not. Both move the running
-    statistics. λ is relative to the mean CE over labeled images; the paper divides the CE by the size of the whole batch.
+    u and u′ are two weak views of one image, passed through the same network with different dropout masks.
+    gradient: `both` differentiates both passes, as in the paper; `one` takes the second pass as a target, which saves its
+    backward pass and gives half of the gradient in expectation. λ(s) = consistency_weight · consistency_ramp(s), relative to
+    the mean CE over labeled images; the paper divides the CE by the size of the whole batch.
+    consistency_on_labeled: the consistency term runs over labeled and unlabeled images together, as in the paper; otherwise
+    over the unlabeled images. The images of one pass share BatchNorm statistics; both passes update the running statistics.
     """
 
     def __init__(
@@ -40,9 +41,7 @@ class PiModel(Method):
         n = len(labeled.target)
         logits = self.student(torch.cat([labeled.views[0], unlabeled.views[0]]))
         with torch.set_grad_enabled(self.both):
-            seen = [labeled.views[1], unlabeled.views[1]] if self.on_labeled else [unlabeled.views[1]]
-            others = self.student(torch.cat(seen))
+            others = self.student(second_views(labeled, unlabeled, self.on_labeled))
         supervised = cross_entropy(logits[:n], labeled.target).mean()
         consistency = self.distance(logits if self.on_labeled else logits[n:], others).mean()
-        loss = supervised + self.weight * self.ramp(step) * consistency
-        return StepOutput(loss, {"supervised": supervised, "consistency": consistency})
+        return add_terms(supervised, {"consistency": (self.weight * self.ramp(step), consistency)})

@@ -1,13 +1,13 @@
-"""UDA, unsupervised data augmentation (Xie et al. 2020, arXiv 1904.12848)."""
+"""Unsupervised Data Augmentation, UDA (Xie et al. 2020, arXiv 1904.12848)."""
 
 import torch
 from torch import Tensor, nn
 
 from meanteacher.config.types import Literal, NonNegativeFloat, PositiveFloat, PositiveInt
 from meanteacher.data.batch import Labeled, Unlabeled, Views
-from meanteacher.methods.base import Method, StepOutput
-from meanteacher.methods.common.forward import joint_forward
+from meanteacher.methods.base import Method, StepOutput, add_terms
 from meanteacher.methods.common.losses import cross_entropy
+from meanteacher.methods.common.passes import predict_together
 from meanteacher.methods.common.weighting import Weighting
 
 SIGNAL = {
@@ -16,18 +16,17 @@ SIGNAL = {
     "log": lambda x: 1 - torch.exp(-5 * x),
     "exp": lambda x: torch.exp(5 * (x - 1)),
 }
-"""α of the training signal's annealing as a function of the share of the run."""
+"""The α of training signal annealing as a function of the fraction of the run that is done."""
 
 
 class UDA(Method):
     """L = Σ k · CE(student(weak(x)), y) / max(Σ k, 1) + λ · mean w(p) · CE(target, student(strong(u))).
 
-    target = softmax(z / T), p = softmax(z), z = student(weak(u)) without gradient: w judges the prediction that is
-    not sharpened. The second mean runs over all unlabeled images. The cross-entropy with a soft target is the
-    paper's; its code has KL, which differs by the target's entropy and has the same gradient. T: temperature, λ:
-    unlabeled_weight, w: weighting. k keeps the labeled images with p(y) ≤ η(s), η = 1 − (1 − α(s/steps)) (1 − 1/C), α
-    from tsa (see `SIGNAL`): training signal annealing. `none` keeps all. All views go through the student in one
-    batch and share its BatchNorm statistics.
+    target = softmax(z / T), p = softmax(z), z = student(weak(u)) without gradient; w weighs by the prediction that is not
+    sharpened. The second mean runs over all unlabeled images. The paper has cross-entropy with a soft target; its code has
+    KL, which differs by the entropy of the target and has the same gradient. T: temperature; λ: unlabeled_weight; w:
+    weighting. tsa: training signal annealing, where k = 1[p(y) ≤ η(s)], η = 1 − (1 − α(s/steps)) (1 − 1/C) with α from
+    `SIGNAL`; `none` keeps all labeled images. All views share BatchNorm statistics.
     """
 
     views = Views(labeled=("weak",), unlabeled=("weak", "strong"))
@@ -50,24 +49,17 @@ class UDA(Method):
         self.weighting = weighting.bind(num_classes=num_classes, num_images=num_images)
 
     def tsa_threshold(self, step: Tensor) -> Tensor:
-        """η: from 1/C (`log`, `linear`; nearly for `exp`) to 1 (nearly for `log`)."""
+        """η, 0-dim: from 1/C (nearly so for `exp`) to 1 (nearly so for `log`). step: 0-dim."""
         return 1 - (1 - SIGNAL[self.tsa](step / self.steps)) * (1 - 1 / self.num_classes)
 
     def training_step(self, labeled: Labeled, unlabeled: Unlabeled, step: Tensor) -> StepOutput:
-        logits, weak, strong = joint_forward(self.student, labeled.views[0], *unlabeled.views)
-        errors = cross_entropy(logits, labeled.target)
+        logits, weak, strong = predict_together(self.student, *labeled.views, *unlabeled.views)
+        losses = cross_entropy(logits, labeled.target)
         correct = logits.detach().float().softmax(dim=1).gather(1, labeled.target.unsqueeze(1)).squeeze(1)
         keep = (correct <= self.tsa_threshold(step)).float()
-        supervised = (keep * errors).sum() / keep.sum().clamp(min=1)
+        supervised = (keep * losses).sum() / keep.sum().clamp(min=1)
         z = weak.detach().float()
         weight = self.weighting(z.softmax(dim=1), unlabeled.index)
         consistency = (weight * cross_entropy(strong, (z / self.temperature).softmax(dim=1))).mean()
-        return StepOutput(
-            supervised + self.weight * consistency,
-            {
-                "supervised": supervised,
-                "consistency": consistency,
-                "kept": weight.mean(),
-                "labeled_kept": keep.mean(),
-            },
-        )
+        terms = {"consistency": (self.weight, consistency)}
+        return add_terms(supervised, terms, kept=weight.mean(), labeled_kept=keep.mean(), **self.weighting.metrics())

@@ -57,7 +57,7 @@ def batch_norm_constructor(*, momentum: float, eps: float, shift: float) -> Call
 
 
 @contextmanager
-def switched_off(model: nn.Module, kind: type[nn.Module], flag: str) -> Iterator[None]:
+def disable_flag(model: nn.Module, kind: type[nn.Module], flag: str) -> Iterator[None]:
     """Set the attribute `flag` to False in all layers of type `kind` for the duration of the context."""
     layers = [module for module in model.modules() if isinstance(module, kind) and getattr(module, flag)]
     for layer in layers:
@@ -74,7 +74,7 @@ def freeze_running_stats(model: nn.Module) -> AbstractContextManager[None]:
 
     In training mode each batch is still normalized by its own statistics.
     """
-    return switched_off(model, _BatchNorm, "track_running_stats")
+    return disable_flag(model, _BatchNorm, "track_running_stats")
 
 
 def remaining_initial_stats(model: nn.Module, steps: int) -> float:

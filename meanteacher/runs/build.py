@@ -103,9 +103,5 @@ def build_average(method: Method, trainer: TrainerSettings) -> EMA | None:
     """Averaged weights, evaluated beside a method that has no teacher of its own; None for a method with a teacher."""
     if len(method.eval_models()) > 1:
         return None
-    return EMA(
-        method.student,
-        decay=trainer.average_decay,
-        warmup=trainer.average_warmup,
-        buffers=trainer.average_bn,
-    )
+    average = EMA(decay=trainer.average_decay, warmup=trainer.average_warmup, bn=trainer.average_bn)
+    return average.bind(method.student)

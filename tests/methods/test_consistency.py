@@ -12,14 +12,15 @@ from meanteacher.config.errors import UserError
 from meanteacher.data.batch import Labeled, Unlabeled
 from meanteacher.methods.cct import CCT
 from meanteacher.methods.common import perturbations
-from meanteacher.methods.common.adversarial import direction
+from meanteacher.methods.common.adversarial import adversarial_direction
 from meanteacher.methods.common.ema import Teacher
 from meanteacher.methods.common.losses import entropy, softmax_kl, softmax_mse_both
 from meanteacher.methods.mean_teacher_dual import MeanTeacherDual
 from meanteacher.methods.pi_model import PiModel
 from meanteacher.methods.temporal_ensembling import TemporalEnsembling, mean_over_equal
 from meanteacher.methods.vat import VAT
-from meanteacher.models import Network, batch_norm
+from meanteacher.models import batch_norm
+from meanteacher.models.base import Network
 from meanteacher.optim.schedules import Constant
 from meanteacher.runs.build import build_method
 
@@ -90,10 +91,7 @@ class Tiny(Network):
         return self.conv(images)
 
     def head(self, features):
-        return self.classifier(features.mean((2, 3)))
-
-    def forward(self, images):
-        return self.head(self.features(images))
+        return self.classifier(self.pool(features))
 
 
 def feature_map(weights, images):
@@ -255,7 +253,7 @@ def test_vats_loss_and_gradient_equal_their_closed_forms(entropy_weight):
 def test_vats_direction_is_the_dominant_eigenvector_of_the_kls_hessian():
     weights, u = rng.normal(size=(3, 6)), rng.normal(size=(4, 6))
     torch.manual_seed(0)
-    found = direction(linear(weights), f32(u)[0], xi=0.01, iterations=20).numpy()
+    found = adversarial_direction(linear(weights), f32(u)[0], xi=0.01, iterations=20).numpy()
     for image, d in zip(u, found, strict=True):
         p = softmax(image[None] @ weights.T)
 
@@ -276,7 +274,7 @@ def network(*overrides):
         train = type("Part", (), {"pixels": np.zeros((200, 3, 8, 8)), "targets": np.zeros(200)})
 
     torch.manual_seed(0)
-    one = build_method(parsed("method=vat", "model=wrn_10_1", "model.bn_momentum=0.1", *overrides), Facts).train()
+    one = build_method(Facts, parsed("method=vat", "model=wrn_10_1", "model.bn_momentum=0.1", *overrides)).train()
     with torch.no_grad():
         one.student.classifier.weight.mul_(3)
         one.student(torch.randn(16, 3, 8, 8))
@@ -288,7 +286,7 @@ def test_vats_direction_does_not_depend_on_autocast():
     for enabled in (False, True):
         torch.manual_seed(1)
         with torch.autocast("cpu", dtype=torch.bfloat16, enabled=enabled):
-            found.append(direction(one.student, images, xi=0.01, iterations=2))
+            found.append(adversarial_direction(one.student, images, xi=0.01, iterations=2))
     assert torch.equal(*found) and found[0].dtype == torch.float32
 
 
@@ -300,20 +298,20 @@ def test_vats_direction_is_that_of_float64():
         patch.setattr(torch.Tensor, "float", lambda self: self)
         for dtype, xi in ((torch.float64, 1e-6), (torch.float32, 1e-3)):
             student = copy.deepcopy(one.student).to(dtype)
-            found.append(direction(student, images.to(dtype), xi=xi, iterations=1).double().flatten(1))
+            found.append(adversarial_direction(student, images.to(dtype), xi=xi, iterations=1).double().flatten(1))
     assert (found[0] * found[1]).sum(1).min() > 0.99
 
 
 def test_vats_direction_leaves_weights_gradients_and_statistics_alone():
     one, images = network("model.dropout=0.5"), torch.randn(8, 3, 8, 8)
     before = {name: value.clone() for name, value in one.student.state_dict().items()}
-    direction(one.student, images, xi=0.01, iterations=2)
+    adversarial_direction(one.student, images, xi=0.01, iterations=2)
     assert all(p.grad is None for p in one.student.parameters())
     assert all(torch.equal(value, before[name]) for name, value in one.student.state_dict().items())
     kept = [torch.full_like(p, 3.0) for p in one.student.parameters()]
     for p, value in zip(one.student.parameters(), kept, strict=True):
         p.grad = value.clone()
-    assert not direction(one.student, images, xi=0.01, iterations=1).requires_grad
+    assert not adversarial_direction(one.student, images, xi=0.01, iterations=1).requires_grad
     assert all(torch.equal(p.grad, value) for p, value in zip(one.student.parameters(), kept, strict=True))
 
 
@@ -484,7 +482,7 @@ def test_ccts_loss_and_gradient_equal_their_closed_forms():
 
 
 def test_ccts_bad_range_is_said():
-    with pytest.raises(UserError, match="at most method.drop_high=0.9"):
+    with pytest.raises(UserError, match="must be at most method.drop_high=0.9"):
         cross_consistency(Tiny(np.zeros((4, 2)), np.zeros((3, 4))), drop_low=0.95)
 
 
@@ -507,8 +505,8 @@ def test_dual_mean_teachers_loss_and_gradient_equal_their_closed_forms(on_labele
     weights, top, old = rng.normal(size=(4, 2)), rng.normal(size=(3, 4)), rng.normal(size=(3, 4))
     x, x2, u, u2 = (rng.normal(size=(n, 2, 5, 5)) for n in (4, 4, 6, 6))
     one = dual(Tiny(weights, top), on_labeled, distance)
-    one.pair.teacher.model.network.classifier.weight.data = f32(old)[0]
-    second, bias = (p.detach().double().numpy() for p in one.pair.student.second.parameters())
+    one.teacher.model.network.classifier.weight.data = f32(old)[0]
+    second, bias = (p.detach().double().numpy() for p in one.student.second.parameters())
     seen, seen2 = (np.concatenate([x, u]), np.concatenate([x2, u2])) if on_labeled else (u, u2)
     q = softmax(feature_map(weights, seen2).mean((2, 3)) @ old.T)
 
@@ -522,19 +520,19 @@ def test_dual_mean_teachers_loss_and_gradient_equal_their_closed_forms(on_labele
     output = one.training_step(*given([x, x2] if on_labeled else [x], [u, u2]), STEP)
     assert output.loss.item() == pytest.approx(loss(top, second), rel=1e-5)
     output.loss.backward()
-    found = one.student.classifier.weight.grad.numpy(), one.pair.student.second.weight.grad.numpy()
+    found = one.student.network.classifier.weight.grad.numpy(), one.student.second.weight.grad.numpy()
     assert found[0] == pytest.approx(slope(lambda v: loss(v, second), top), rel=1e-3, abs=1e-5)
     assert found[1] == pytest.approx(slope(lambda s: loss(top, s), second), rel=1e-3, abs=1e-5)
 
 
 def test_dual_mean_teacher_averages_both_heads_and_evaluates_the_class_logits():
     one = dual(Tiny(rng.normal(size=(4, 2)), rng.normal(size=(3, 4))))
-    before = {name: value.clone() for name, value in one.pair.teacher.model.state_dict().items()}
+    before = {name: value.clone() for name, value in one.teacher.model.state_dict().items()}
     with torch.no_grad():
-        for p in one.pair.student.parameters():
+        for p in one.student.parameters():
             p.add_(1.0)
     one.after_step(STEP)
-    after = one.pair.teacher.model.state_dict()
+    after = one.teacher.model.state_dict()
     assert {"second.weight", "network.classifier.weight"} <= set(after)
     assert all(torch.allclose(value, before[name] + 0.1, atol=1e-6) for name, value in after.items())
     images = torch.randn(2, 2, 5, 5)

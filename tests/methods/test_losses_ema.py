@@ -51,7 +51,7 @@ def network(weight: float, mean: float) -> nn.Module:
 
 def test_ema_equals_the_sum_it_stands_for():
     net, values = network(1.0, 0.0), rng.normal(size=30)
-    ema = EMA(net, decay=0.9, warmup=False, buffers="own")
+    ema = EMA(decay=0.9, warmup=False, bn="own").bind(net)
     for step, value in enumerate(values):
         nn.init.constant_(net[0].weight, value)
         ema.update(net, torch.tensor(float(step)))
@@ -60,14 +60,14 @@ def test_ema_equals_the_sum_it_stands_for():
 
 
 def test_warm_up_takes_the_decay_from_one_half_to_its_value():
-    ema = EMA(network(0, 0), decay=0.99, warmup=True, buffers="own")
+    ema = EMA(decay=0.99, warmup=True, bn="own")
     found = [ema.decay_at(torch.tensor(float(step))).item() for step in (0, 1, 8, 97, 98, 99, 5000)]
     assert found == pytest.approx([1 / 2, 2 / 3, 9 / 10, 98 / 99, 0.99, 0.99, 0.99])
 
 
 @pytest.mark.parametrize(("policy", "expected"), [("own", 0.0), ("copy", 10.0), ("average", 1.0)])
 def test_batch_norm_policies(policy, expected):
-    ema = EMA(network(0, 0), decay=0.9, warmup=False, buffers=policy)
+    ema = EMA(decay=0.9, warmup=False, bn=policy).bind(network(0, 0))
     student = network(5, 10)
     student[1].num_batches_tracked.fill_(7)
     ema.update(student, torch.tensor(0.0))
@@ -77,7 +77,7 @@ def test_batch_norm_policies(policy, expected):
 
 
 def test_ema_moves_at_a_decay_that_bfloat16_would_lose():
-    ema = EMA(network(1.0, 0), decay=0.9999, warmup=False, buffers="own")
+    ema = EMA(decay=0.9999, warmup=False, bn="own").bind(network(1.0, 0))
     for step in range(100):
         ema.update(network(2.0, 0), torch.tensor(float(step)))
     assert ema.model[0].weight.item() == pytest.approx(2 - 0.9999**100, rel=1e-5)

@@ -14,8 +14,10 @@ from meanteacher.methods import adamatch, remixmatch
 from meanteacher.methods.common import mixup
 from meanteacher.methods.common.ema import Teacher
 from meanteacher.methods.mean_teacher import MeanTeacher
-from meanteacher.optim import Constant, build_optimizer
+from meanteacher.optim.optimizers import build_optimizer
+from meanteacher.optim.schedules import Constant
 from meanteacher.runs.build import build, build_method
+from meanteacher.training.meters import Meter
 
 METHODS = options("method")
 STEP = torch.tensor(30.0)
@@ -24,7 +26,7 @@ every_method = pytest.mark.parametrize("name", METHODS)
 
 def method(name, blobs):
     torch.manual_seed(0)
-    return build_method(parsed(f"method={name}", "model=wrn_10_1", "steps=100"), blobs).train()
+    return build_method(blobs, parsed(f"method={name}", "model=wrn_10_1", "steps=100")).train()
 
 
 def batches(method, blobs, labeled=8, unlabeled=12, seed=0):
@@ -68,7 +70,7 @@ def apart(method):
     with torch.no_grad():
         for p in method.student.parameters():
             p.add_(0.05 * torch.randn_like(p))
-        method.student.classifier.weight.mul_(5)
+        method.eval_models()["student"].classifier.weight.mul_(5)
     return method
 
 
@@ -127,12 +129,12 @@ def drawn_by_content(monkeypatch):
     def order(batch):
         return batch.flatten(1).sum(1).argsort()
 
-    monkeypatch.setattr(mixup, "partners", lambda batch: order(batch).roll(-1)[order(batch).argsort()])
-    monkeypatch.setattr(mixup, "beta", lambda alpha, count, device: torch.full((count,), 0.7))
+    monkeypatch.setattr(mixup, "draw_partners", lambda batch: order(batch).roll(-1)[order(batch).argsort()])
+    monkeypatch.setattr(mixup, "draw_beta", lambda alpha, count, device: torch.full((count,), 0.7))
     for name in ("rand", "randn_like"):  # perturbations: the first image's, for all
         monkeypatch.setattr(torch, name, first_for_all(getattr(torch, name)))
-    monkeypatch.setattr(remixmatch, "quarters", lambda images: order(images).argsort() % 4)
-    monkeypatch.setattr(adamatch, "shares", lambda logits: torch.full_like(logits, 0.3))
+    monkeypatch.setattr(remixmatch, "draw_quarter_turns", lambda images: order(images).argsort() % 4)
+    monkeypatch.setattr(adamatch, "draw_fractions", lambda logits: torch.full_like(logits, 0.3))
 
 
 @every_method
@@ -183,11 +185,14 @@ def test_bfloat16_agrees_with_float32(name, blobs):
 
 
 @every_method
-def test_metrics_are_scalars_and_the_deployed_model_comes_last(name, blobs):
+def test_metrics_are_scalars_that_the_meter_detaches_and_the_deployed_model_comes_last(name, blobs):
     one = method(name, blobs)
     output = one.training_step(*batches(one, blobs), STEP)
     assert output.loss.shape == () and output.loss.requires_grad
     assert all(value.shape == () for value in output.metrics.values())
+    meter = Meter()
+    meter.add(output.metrics)
+    assert all(not total.requires_grad for total in meter.sums.values())
     models = list(one.eval_models())
     assert models[0] == "student" and models[-1] in ("student", "teacher")
 
@@ -245,24 +250,24 @@ def test_mean_teachers_teacher_follows_after_the_step(blobs):
 @pytest.mark.parametrize(("mode", "training"), [("train", True), ("eval", False)])
 def test_teacher_mode_is_kept_when_training_goes_on(blobs, mode, training):
     changes = ["method.teacher.mode=" + mode, "method.teacher.bn=average"]
-    one = build_method(parsed("model=wrn_10_1", *changes), blobs)
+    one = build_method(blobs, parsed("model=wrn_10_1", *changes))
     assert one.train().teacher.model.training == training and not one.eval().teacher.model.training
 
 
 def test_statistics_of_its_own_need_a_teacher_in_training_mode(blobs):
     with pytest.raises(UserError, match="teacher.bn=own"):
-        build_method(parsed("method.teacher.mode=eval", "model=wrn_10_1"), blobs)
+        build_method(blobs, parsed("method.teacher.mode=eval", "model=wrn_10_1"))
 
 
 def test_optimizers_leave_the_teacher_and_the_norms_alone(blobs):
     one = method("mean_teacher", blobs)
     for name in options("optimizer"):
-        factory = build(parsed(f"optimizer={name}").optimizer.node)
-        optimizer = build_optimizer(factory, one, lr=0.1, decay_norm_and_bias=False)
+        create = build(parsed(f"optimizer={name}").optimizer.node)
+        optimizer = build_optimizer(create, one, decay_norm_and_bias=False)
         decayed, rest = optimizer.param_groups
         held = {id(p) for group in optimizer.param_groups for p in group["params"]}
         assert held == {id(p) for p in one.student.parameters()}
         assert all(p.ndim > 1 for p in decayed["params"]) and all(p.ndim == 1 for p in rest["params"])
         assert rest["weight_decay"] == 0
-        everything = build_optimizer(factory, one, lr=0.1, decay_norm_and_bias=True)
+        everything = build_optimizer(create, one, decay_norm_and_bias=True)
         assert len(everything.param_groups) == 1

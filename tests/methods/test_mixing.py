@@ -17,7 +17,7 @@ from meanteacher.methods.common.ema import Teacher
 from meanteacher.methods.ict import ICT
 from meanteacher.methods.mixmatch import MixMatch
 from meanteacher.methods.remixmatch import ReMixMatch
-from meanteacher.models import Network
+from meanteacher.models.base import Network
 from meanteacher.optim.schedules import Constant
 from meanteacher.runs.build import build_method
 
@@ -71,8 +71,8 @@ def given(monkeypatch):
             assert (alpha, count) == (0.6, len(weight))
             return f32(weight)
 
-        monkeypatch.setattr(mixup, "partners", lambda batch: torch.tensor(partners.pop(0)))
-        monkeypatch.setattr(mixup, "beta", beta)
+        monkeypatch.setattr(mixup, "draw_partners", lambda batch: torch.tensor(partners.pop(0)))
+        monkeypatch.setattr(mixup, "draw_beta", beta)
 
     return give
 
@@ -81,7 +81,7 @@ def given(monkeypatch):
 def test_beta_has_the_moments_of_its_distribution(alpha):
     torch.manual_seed(0)
     n = 100_000
-    drawn = mixup.beta(alpha, n, CPU).double()
+    drawn = mixup.draw_beta(alpha, n, CPU).double()
     assert drawn.shape == (n,) and drawn.min() >= 0 and drawn.max() <= 1
     moment = np.cumprod([(alpha + i) / (2 * alpha + i) for i in range(8)])  # E x, E x², …
     for k in range(1, 5):
@@ -93,7 +93,7 @@ def test_beta_has_the_moments_of_its_distribution(alpha):
 
 def test_beta_of_a_tiny_alpha_is_a_coin():
     torch.manual_seed(0)
-    drawn = mixup.beta(1e-3, 10_000, CPU)
+    drawn = mixup.draw_beta(1e-3, 10_000, CPU)
     assert drawn.isfinite().all() and (drawn > 0.5).float().mean().item() == pytest.approx(0.5, abs=0.02)
     assert ((drawn < 0.01) | (drawn > 0.99)).float().mean() > 0.98
 
@@ -101,7 +101,7 @@ def test_beta_of_a_tiny_alpha_is_a_coin():
 def test_a_compiled_draw_is_the_eager_one():
     torch.compiler.reset()
     batch, found = torch.zeros(7, 2), []
-    for draw in (mixup.draw, torch.compile(mixup.draw, fullgraph=True, backend="aot_eager")):
+    for draw in (mixup.draw_pairs, torch.compile(mixup.draw_pairs, fullgraph=True, backend="aot_eager")):
         torch.manual_seed(3)
         found.append([draw(batch, 0.75, per) for per in ("image", "step")])
     torch.testing.assert_close(*found)
@@ -109,16 +109,16 @@ def test_a_compiled_draw_is_the_eager_one():
 
 def test_pairs_are_uniformly_random_permutations():
     torch.manual_seed(0)
-    drawn = [tuple(mixup.partners(torch.zeros(3)).tolist()) for _ in range(3000)]
+    drawn = [tuple(mixup.draw_partners(torch.zeros(3)).tolist()) for _ in range(3000)]
     counts = [drawn.count(p) for p in [(0, 1, 2), (0, 2, 1), (1, 0, 2), (1, 2, 0), (2, 0, 1), (2, 1, 0)]]
     assert sum(counts) == 3000 and all(abs(c - 500) < 100 for c in counts)
 
 
 def test_an_image_or_a_step_has_a_weight_of_its_own():
     batch = torch.zeros(5, 1)
-    partner, weight = mixup.draw(batch, 0.75, "image")
+    partner, weight = mixup.draw_pairs(batch, 0.75, "image")
     assert sorted(partner.tolist()) == list(range(5)) and len(set(weight.tolist())) == 5
-    assert mixup.draw(batch, 0.75, "step")[1].shape == (1,)
+    assert mixup.draw_pairs(batch, 0.75, "step")[1].shape == (1,)
 
 
 def test_mix_and_sharpen():
@@ -138,7 +138,7 @@ def test_a_guess_moves_the_running_statistics_where_asked(moves):
     student = nn.Sequential(nn.Linear(5, 4), nn.BatchNorm1d(4), nn.Linear(4, 3))
     before = copy.deepcopy(student.state_dict())
     images = torch.randn(20, 5) + 3
-    probs = mixup.guess(student, images, moves_statistics=moves)
+    probs = mixup.guess_labels(student, images, moves_statistics=moves)
     same = [torch.equal(value, before[name]) for name, value in student.state_dict().items()]
     assert all(same) != moves and student.training and not probs.requires_grad
     torch.testing.assert_close(probs, student(images).softmax(1), msg="by the batch's statistics")
@@ -192,7 +192,7 @@ def test_ict_loss_equals_its_closed_form(given, per, mix_labeled):
 
 
 def test_icts_teacher_is_mean_teachers(blobs):
-    one = build_method(parsed("method=ict", "model=wrn_10_1"), blobs).train()
+    one = build_method(blobs, parsed("method=ict", "model=wrn_10_1")).train()
     old = one.teacher.model.classifier.weight.clone()
     with torch.no_grad():
         one.student.classifier.weight.add_(1)
@@ -200,7 +200,7 @@ def test_icts_teacher_is_mean_teachers(blobs):
     assert torch.allclose(one.teacher.model.classifier.weight, old + 0.5)
     assert list(one.eval_models()) == ["student", "teacher"] and one.teacher.model.training
     with pytest.raises(UserError, match="teacher.bn=own"):
-        build_method(parsed("method=ict", "method.teacher.mode=eval", "model=wrn_10_1"), blobs)
+        build_method(blobs, parsed("method=ict", "method.teacher.mode=eval", "model=wrn_10_1"))
 
 
 @pytest.mark.parametrize("per", ["image", "step"])
@@ -243,7 +243,7 @@ def test_mixmatch_loss_equals_its_closed_form(given, per):
 @pytest.mark.parametrize("moves", [False, True])
 def test_running_statistics_move_once_or_also_by_the_guess(blobs, name, moves):
     changes = [f"method={name}", "model=wrn_10_1", "steps=100", f"method.guess_moves_statistics={str(moves).lower()}"]
-    one = build_method(parsed(*changes), blobs).train()
+    one = build_method(blobs, parsed(*changes)).train()
     labeled = Labeled(torch.arange(4), (torch.randn(4, 3, 8, 8),), torch.arange(4))
     views = tuple(torch.randn(6, 3, 8, 8) for _ in one.views.unlabeled)
     one.training_step(labeled, Unlabeled(torch.arange(6), views), STEP)
@@ -254,7 +254,7 @@ def test_running_statistics_move_once_or_also_by_the_guess(blobs, name, moves):
 def test_without_the_ramp_only_labeled_and_rotation_count(blobs):
     start = torch.tensor(0.0)
     for name, rest in (("mixmatch", ()), ("remixmatch", ("rotation",))):
-        one = build_method(parsed(f"method={name}", "model=wrn_10_1", "steps=1000"), blobs).train()
+        one = build_method(blobs, parsed(f"method={name}", "model=wrn_10_1", "steps=1000")).train()
         labeled = Labeled(torch.arange(4), (torch.randn(4, 3, 8, 8),), torch.arange(4))
         unlabeled = Unlabeled(torch.arange(6), tuple(torch.randn(6, 3, 8, 8) for _ in one.views.unlabeled))
         output = one.training_step(labeled, unlabeled, start)
@@ -276,10 +276,7 @@ class Tiny(Network):
         return self.stem(images.flatten(1)).view(-1, 3, 2, 1)
 
     def head(self, features):
-        return self.classifier(features.mean((2, 3)))
-
-    def forward(self, images):
-        return self.head(self.features(images))
+        return self.classifier(self.pool(features))
 
 
 def turned(image, quarters):
@@ -323,7 +320,7 @@ def test_remixmatch_loss_equals_its_closed_form_at_every_step(given, monkeypatch
         n = 4 + 6 * (1 + strong_views)
         partner, weight, turns = rng.permutation(n), rng.uniform(size=n), np.array([0, 1, 2, 3, 1, 3])
         given((partner, weight))
-        monkeypatch.setattr(remixmatch, "quarters", lambda images, turns=turns: torch.tensor(turns))
+        monkeypatch.setattr(remixmatch, "draw_quarter_turns", lambda images, turns=turns: torch.tensor(turns))
         one.zero_grad()
         output = one.training_step(*batch(x, TARGET, *views), STEP)
         output.loss.backward()
@@ -365,16 +362,7 @@ def test_remixmatch_loss_equals_its_closed_form_at_every_step(given, monkeypatch
 def test_every_image_is_turned_by_its_own_quarters():
     torch.manual_seed(0)
     images = np.random.default_rng(5).normal(size=(400, 1, 2, 2))
-    turns = remixmatch.quarters(f32(images))
+    turns = remixmatch.draw_quarter_turns(f32(images))
     assert all(abs((turns == k).sum().item() - 100) < 40 for k in range(4)) and turns.max() == 3
     by_hand = np.stack([turned(image, k) for image, k in zip(images, turns.tolist(), strict=True)])
     np.testing.assert_array_equal(remixmatch.rotate(f32(images), turns), f32(by_hand))
-
-
-def test_images_that_are_not_square_are_refused(blobs):
-    one = build_method(parsed("method=remixmatch", "model=wrn_10_1"), blobs)
-    views = tuple(torch.zeros(2, 3, 8, 12) for _ in one.views.unlabeled)
-    with pytest.raises(UserError, match="8×12"):
-        one.training_step(
-            Labeled(torch.arange(2), (views[0],), torch.arange(2)), Unlabeled(torch.arange(2), views), STEP
-        )

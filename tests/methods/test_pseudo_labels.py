@@ -22,7 +22,7 @@ from meanteacher.methods.common.weighting import (
     TruncatedGaussian,
 )
 from meanteacher.methods.fixmatch import FixMatch
-from meanteacher.methods.freematch import FreeMatch, fairness_loss
+from meanteacher.methods.freematch import FreeMatch, fairness
 from meanteacher.methods.pseudo_label import PseudoLabel
 from meanteacher.methods.uda import UDA
 from meanteacher.optim.schedules import Constant
@@ -91,13 +91,9 @@ class Problem:
 FACTS = {"num_classes": CLASSES, "num_images": IMAGES}
 
 
-def judged_by(judge: str) -> dict:
-    """The arguments of FixMatch that say who judges."""
-    return {"judge": judge, "teacher": Teacher(decay=0.9, warmup=False, bn="own", mode="train")}
-
-
 def fixmatch(student, weighting, judge="student"):
-    return FixMatch(student=student, weighting=weighting, unlabeled_weight=2.0, **FACTS, **judged_by(judge))
+    teacher = Teacher(decay=0.9, warmup=False, bn="own", mode="train")
+    return FixMatch(student=student, weighting=weighting, unlabeled_weight=2.0, judge=judge, teacher=teacher, **FACTS)
 
 
 # the weightings
@@ -311,7 +307,7 @@ def test_the_averaged_judge_keeps_the_contract(blobs, tmp_path):
     def made(*changes):
         torch.manual_seed(0)
         chosen = ("method=fixmatch", "method.judge=ema", "model=wrn_10_1", "steps=100", *changes)
-        return build_method(parsed(*chosen), blobs).train()
+        return build_method(blobs, parsed(*chosen)).train()
 
     one, two = train(made(), blobs, 4), made()
     torch.save(one.state_dict(), tmp_path / "state.pt")
@@ -361,14 +357,14 @@ def test_fairness_equals_its_closed_form(empty):
     logits, weight = rng.normal(size=(12, CLASSES)) - ([0, 0, 9] if empty else [0, 0, 0]), rng.integers(0, 2, 12)
     classes, histogram = np.array([0.5, 0.3, 0.2]), np.array([0.6, 0.3, 0.1])
     expected = fairness_by_hand(softmax(logits), weight, classes, histogram)
-    found = fairness_loss(f32(logits), f32(weight), f32(classes), f32(histogram))
+    found = fairness(f32(logits), f32(weight), f32(classes), f32(histogram))
     assert found.item() == pytest.approx(expected, rel=1e-4)
 
 
 def test_fairness_is_0_with_no_gradient_where_no_image_passes():
     logits = torch.randn(6, CLASSES, requires_grad=True)
     uniform = torch.full((CLASSES,), 1 / CLASSES)
-    found = fairness_loss(logits, torch.zeros(6), uniform, uniform)
+    found = fairness(logits, torch.zeros(6), uniform, uniform)
     found.backward()
     assert found.item() == 0 and not logits.grad.any()
 
@@ -384,7 +380,7 @@ def test_minimizing_the_fairness_term_makes_the_mean_prediction_fairer():
             moved[at] += sign * 1e-5
             numeric[at] += sign * fairness_by_hand(softmax(moved), weight, uniform, uniform) / 2e-5
     z = f32(logits).requires_grad_()
-    fairness_loss(z, f32(weight), f32(uniform), f32(uniform)).backward()
+    fairness(z, f32(weight), f32(uniform), f32(uniform)).backward()
     np.testing.assert_allclose(z.grad.numpy(), numeric, rtol=1e-3, atol=1e-6)
 
     def entropy(p):
@@ -397,14 +393,7 @@ def test_minimizing_the_fairness_term_makes_the_mean_prediction_fairer():
 def test_freematch_loss_equals_its_closed_form():
     problem = Problem()
     weighting = SelfAdaptiveThreshold(decay=0.9, clamp_min=0.0, clamp_max=1.0)
-    one = FreeMatch(
-        student=problem.student(),
-        weighting=weighting,
-        unlabeled_weight=2.0,
-        fairness_weight=0.5,
-        **FACTS,
-        **judged_by("student"),
-    )
+    one = FreeMatch(student=problem.student(), weighting=weighting, unlabeled_weight=2.0, fairness_weight=0.5, **FACTS)
     weighting.level.fill_(0.95)
     q, strong = softmax(problem.z(problem.u)), problem.z(problem.u2)
     level = 0.9 * 0.95 + 0.1 * q.max(1).mean()
@@ -424,18 +413,13 @@ def test_freematchs_strong_views_learn_from_the_fairness_term():
     for factor in (0.0, 0.5):
         weighting = SelfAdaptiveThreshold(decay=0.9, clamp_min=0.0, clamp_max=1.0)
         one = FreeMatch(
-            student=problem.student(),
-            weighting=weighting,
-            unlabeled_weight=2.0,
-            fairness_weight=factor,
-            **FACTS,
-            **judged_by("student"),
+            student=problem.student(), weighting=weighting, unlabeled_weight=2.0, fairness_weight=factor, **FACTS
         )
         assert problem.run(one).metrics["kept"] == 1
         gradients.append(problem.unlabeled[1].grad)
     strong = f32(problem.u2).requires_grad_()
     logits = strong @ f32(problem.weights).T
-    fairness_loss(logits, torch.ones(12), weighting.classes, weighting.histogram).backward()
+    fairness(logits, torch.ones(12), weighting.classes, weighting.histogram).backward()
     torch.testing.assert_close(gradients[1] - gradients[0], 0.5 * strong.grad, rtol=1e-3, atol=1e-5)
     assert strong.grad.abs().max() > 1e-3
 
@@ -448,7 +432,6 @@ def test_freematch_needs_the_self_adaptive_threshold():
             unlabeled_weight=1.0,
             fairness_weight=1.0,
             **FACTS,
-            **judged_by("student"),
         )
 
 
@@ -545,7 +528,7 @@ def test_adamatch_loss_equals_its_closed_form(monkeypatch):
     problem = Problem()
     problem.x += 0.5
     draws = np.random.default_rng(12).uniform(size=(8, CLASSES))
-    monkeypatch.setattr(adamatch_module, "shares", lambda logits: f32(draws))
+    monkeypatch.setattr(adamatch_module, "draw_fractions", lambda logits: f32(draws))
     student = Norm(problem.student())
     output = problem.run(adamatch(student))
 

@@ -6,17 +6,21 @@ from contextlib import AbstractContextManager, contextmanager
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from torch.nn.modules.dropout import _DropoutNd
 
 from meanteacher.methods.common.losses import softmax_kl
-from meanteacher.models import batch_norm
+from meanteacher.models.batch_norm import disable_flag, freeze_running_stats
+
+DROPOUTS = (nn.Dropout, nn.Dropout1d, nn.Dropout2d, nn.Dropout3d, nn.AlphaDropout, nn.FeatureAlphaDropout)
 
 
-@torch.compiler.disable(recursive=False)  # the gradient is taken outside of the compiled code, the passes are in it
-def direction(student: nn.Module, images: Tensor, *, xi: float, iterations: int) -> Tensor:
-    """d / |d| for each image, float32. Running statistics and the weights' gradients are left as they are."""
+@torch.compiler.disable(recursive=False)  # the gradient is computed outside of compiled code, the forward passes inside
+def adversarial_direction(student: nn.Module, images: Tensor, *, xi: float, iterations: int) -> Tensor:
+    """d / |d| for each image, float32 [B, C, H, W]. Changes neither running statistics nor gradients of the weights.
+
+    images: [B, C, H, W]; xi: length of the finite difference; iterations: of the power method.
+    """
     d = unit(torch.randn_like(images))
-    with batch_norm.freeze_running_stats(student), full_float32(images.device):
+    with freeze_running_stats(student), full_float32(images.device):
         with torch.no_grad():
             clean = student(images)
         for _ in range(iterations):
@@ -27,22 +31,22 @@ def direction(student: nn.Module, images: Tensor, *, xi: float, iterations: int)
 
 
 def unit(d: Tensor) -> Tensor:
-    """Each image's d / |d|; 0 stays 0."""
+    """d / |d| for each image; 0 stays 0."""
     return F.normalize(d.flatten(1), dim=1).view_as(d)
 
 
 @contextmanager
 def full_float32(device: torch.device) -> Iterator[None]:
-    """No autocast, and on a GPU no TensorFloat-32 in convolutions, whose 10 bits would lose ξd as well."""
-    kept = torch.backends.cudnn.allow_tf32
+    """Within the context, no autocast and no TensorFloat-32 in convolutions, whose 10 bits would round ξd away."""
+    allowed = torch.backends.cudnn.allow_tf32
     torch.backends.cudnn.allow_tf32 = False
     try:
         with torch.autocast(device.type, enabled=False):
             yield
     finally:
-        torch.backends.cudnn.allow_tf32 = kept
+        torch.backends.cudnn.allow_tf32 = allowed
 
 
-def no_dropout(model: nn.Module) -> AbstractContextManager[None]:
-    """Dropout layers pass everything, and are as before afterwards."""
-    return batch_norm.switched_off(model, _DropoutNd, "training")
+def disable_dropout(model: nn.Module) -> AbstractContextManager[None]:
+    """Within the context, the model's dropout layers are in evaluation mode."""
+    return disable_flag(model, DROPOUTS, "training")

@@ -1,4 +1,4 @@
-"""Distribution alignment (ReMixMatch, Berthelot et al. 2020, arXiv 1911.09785): a class marginal is imposed."""
+"""Distribution alignment of predictions to a class marginal (ReMixMatch, Berthelot et al. 2020, arXiv 1911.09785)."""
 
 import torch
 from torch import Tensor, nn
@@ -9,11 +9,11 @@ EPSILON = 1e-6
 
 
 class DistributionAlignment(nn.Module):
-    """aligned = norm(p · (target + ε) / (model + ε)), ε = 1e-6, norm: divided by its sum over classes.
+    """aligned = norm(p · (target + ε) / (model + ε)) with ε = 1e-6, where norm divides by the sum over classes. In float32.
 
-    model: running mean of the batch's mean p. target: running mean of the labeled images' mean prediction where that
-    is given, else uniform. Both start at 1/C, so the first batches are hardly changed, and move before they are used.
-    decay: of both; 0 takes the batch's own means. All in float32.
+    model: running mean of the batches' mean p. target: running mean of the mean prediction on labeled images, or uniform.
+    Both start at 1/C, so the first batches are hardly changed, and are updated before they are used. decay: of both; 0 uses
+    the means of the current batch.
     """
 
     def __init__(self, *, decay: Decay):
@@ -21,13 +21,16 @@ class DistributionAlignment(nn.Module):
         self.decay = decay
 
     def bind(self, *, num_classes: int) -> "DistributionAlignment":
-        """Make the state; called once by the method."""
+        """Create the state. Called once, by the method."""
         self.register_buffer("model", torch.full((num_classes,), 1 / num_classes))
         self.register_buffer("target", torch.full((num_classes,), 1 / num_classes))
         return self
 
     def forward(self, probabilities: Tensor, labeled: Tensor | None) -> Tensor:
-        """probabilities [B, C] → [B, C]; labeled: predictions [L, C] or None. Neither carries a gradient."""
+        """probabilities: float32 [B, C] → [B, C]. labeled: predictions on labeled images [L, C], or None for a uniform target.
+
+        Neither carries a gradient.
+        """
         self.model.lerp_(probabilities.mean(dim=0), 1 - self.decay)
         if labeled is not None:
             self.target.lerp_(labeled.mean(dim=0), 1 - self.decay)

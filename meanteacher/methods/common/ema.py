@@ -1,6 +1,7 @@
-"""Exponential moving averages of a network's weights, with a named policy for its buffers (batch-norm statistics)."""
+"""Exponential moving averages of a network's weights, with an explicit policy for its batch-norm statistics."""
 
 import copy
+from typing import Self
 
 import torch
 from torch import Tensor, nn
@@ -10,71 +11,72 @@ from meanteacher.config.types import Decay, Literal
 
 
 class EMA(nn.Module):
-    """θ′ ← αθ′ + (1 − α)θ after each step (Tarvainen & Valpola 2017, arXiv 1703.01780, eq. 1), in the weights' own float32.
+    """θ′ ← αθ′ + (1 − α)θ after each step, in float32 (Tarvainen & Valpola 2017, arXiv 1703.01780, eq. 1).
 
-    decay: α. warmup: use min(1 − 1/(t + 1), α) with t = 1 after the first step, so that the random start is forgotten.
-    buffers: `own` leaves the buffers to the average's own forward passes in training mode, `copy` copies the student's,
-    `average` averages them like weights (integer buffers are copied).
+    decay: α. warmup: use min(1 − 1/(t + 1), α) in step t = 1, 2, …, so that the random initialization is forgotten.
+    bn: source of the average's buffers, which are its batch-norm statistics. `own`: its own forward passes in training mode;
+    `copy`: the student's; `average`: the average of the student's (integers are copied).
     """
 
-    def __init__(self, model: nn.Module, *, decay: Decay, warmup: bool, buffers: Literal["own", "copy", "average"]):
+    model: nn.Module
+    """The averaged network, without gradients. It exists after `bind`."""
+
+    def __init__(self, *, decay: Decay, warmup: bool, bn: Literal["own", "copy", "average"]):
         super().__init__()
-        self.model = copy.deepcopy(model).requires_grad_(False)
-        self.decay, self.warmup, self.buffers_policy = decay, warmup, buffers
+        self.decay, self.warmup, self.bn = decay, warmup, bn
+
+    def bind(self, student: nn.Module) -> Self:
+        """Start from a copy of `student`. Called once, before training."""
+        self.model = copy.deepcopy(student).requires_grad_(False)
+        return self
 
     def decay_at(self, step: Tensor) -> Tensor:
-        """α for the update that follows training step `step` (0-dim, counted from 0)."""
+        """The α of the update that follows training step `step` (0-dim, counted from 0)."""
         alpha = torch.full_like(step, self.decay, dtype=torch.float32)
         return torch.minimum(1 - 1 / (step + 2), alpha) if self.warmup else alpha
 
     @torch.no_grad()
-    def update(self, source: nn.Module, step: Tensor) -> None:
-        """Move the average toward `source` after step `step`."""
-        mine, theirs = list(self.model.parameters()), list(source.parameters())
-        pairs = zip(self.model.buffers(), source.buffers(), strict=True)
-        if self.buffers_policy != "own":
-            average = self.buffers_policy == "average"
-            for own, other in pairs:
-                if average and own.is_floating_point():
-                    mine.append(own)
-                    theirs.append(other)
+    def update(self, student: nn.Module, step: Tensor) -> None:
+        """Move the average toward `student` after training step `step`."""
+        averages, sources = list(self.model.parameters()), list(student.parameters())
+        if self.bn != "own":
+            for average, source in zip(self.model.buffers(), student.buffers(), strict=True):
+                if self.bn == "average" and average.is_floating_point():
+                    averages.append(average)
+                    sources.append(source)
                 else:
-                    own.copy_(other)
-        change = torch._foreach_sub(theirs, mine)
+                    average.copy_(source)
+        change = torch._foreach_sub(sources, averages)
         torch._foreach_mul_(change, 1 - self.decay_at(step))
-        torch._foreach_add_(mine, change)  # three kernels on a GPU; a lerp by a tensor would be one for each weight
+        torch._foreach_add_(averages, change)  # three kernels on a GPU; a lerp by a tensor would launch one per weight
 
 
 class Teacher(EMA):
-    """An average of the student that gives targets without gradient.
+    """An average that predicts targets: `teacher(images)` gives logits without gradient.
 
-    decay, warmup and bn (the policy for buffers): see `EMA`. mode: `train` gives the teacher batch statistics and dropout of
-    its own, as in the Mean Teacher paper; `eval` gives it running statistics and no dropout.
-    The student does not exist yet when a configuration's `teacher` node is built: the method calls `bind` once.
-    Raises UserError for batch-norm statistics that would never be updated.
+    decay, warmup, bn: see `EMA`. mode: `train` predicts with batch statistics and dropout, as the paper does; `eval` with the
+    running statistics and without dropout. Raises UserError for `bn=own` with `mode=eval`.
     """
 
     def __init__(
-        self, *, decay: Decay, warmup: bool, bn: Literal["own", "copy", "average"], mode: Literal["train", "eval"]
+        self,
+        *,
+        decay: Decay,
+        warmup: bool,
+        bn: Literal["own", "copy", "average"],
+        mode: Literal["train", "eval"],
     ):
         if bn == "own" and mode == "eval":
             raise UserError(
-                "method.teacher.bn=own needs method.teacher.mode=train: "
-                "in evaluation mode the teacher's own statistics are never updated"
+                "method.teacher.bn=own needs method.teacher.mode=train: in evaluation mode the teacher would never update "
+                "its batch-norm statistics"
             )
-        nn.Module.__init__(self)
-        self.decay, self.warmup, self.buffers_policy, self.mode = decay, warmup, bn, mode
-
-    def bind(self, student: nn.Module) -> "Teacher":
-        """Copy the student's weights; returns self."""
-        self.model = copy.deepcopy(student).requires_grad_(False)
-        return self
+        super().__init__(decay=decay, warmup=warmup, bn=bn)
+        self.mode = mode
 
     @torch.no_grad()
     def forward(self, images: Tensor) -> Tensor:
-        """The teacher's logits [B, K] for images [B, C, H, W], without gradient."""
         return self.model(images)
 
-    def train(self, mode: bool = True) -> "Teacher":
-        """Switch to the teacher's own mode while the method trains."""
+    def train(self, mode: bool = True) -> Self:
         return super().train(mode and self.mode == "train")

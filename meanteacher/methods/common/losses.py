@@ -1,4 +1,4 @@
-"""Per-sample losses in float32. A method reduces them itself, so masks and weights stay visible there."""
+"""Losses per sample, in float32. Methods reduce them, so that masks and weights are visible in the method."""
 
 import torch
 import torch.nn.functional as F
@@ -11,9 +11,9 @@ def cross_entropy(logits: Tensor, target: Tensor) -> Tensor:
 
 
 def one_hot(target: Tensor, classes: int) -> Tensor:
-    """int64 [B] → float32 [B, K]; torch's own reads the targets back."""
-    rows = torch.zeros(len(target), classes, device=target.device)
-    return rows.scatter(1, target.unsqueeze(1), 1.0)
+    """int64 [B] → float32 [B, K], without the host–device synchronization of torch.nn.functional.one_hot."""
+    zeros = torch.zeros(len(target), classes, device=target.device)
+    return zeros.scatter(1, target.unsqueeze(1), 1.0)
 
 
 def softmax_mse(logits: Tensor, target_logits: Tensor) -> Tensor:
@@ -31,7 +31,7 @@ def softmax_kl(logits: Tensor, target_logits: Tensor) -> Tensor:
 
 
 def softmax_mse_both(logits: Tensor, others: Tensor) -> Tensor:
-    """`softmax_mse` with a gradient to both sides. [B, K] twice → [B]."""
+    """`softmax_mse` with a gradient to both arguments. [B, K] twice → [B]."""
     return (logits.float().softmax(dim=1) - others.float().softmax(dim=1)).square().mean(dim=1)
 
 
@@ -42,3 +42,4 @@ def entropy(logits: Tensor) -> Tensor:
 
 
 CONSISTENCY = {"mse": softmax_mse, "kl": softmax_kl}
+"""The distances of a consistency term by name; the second argument is the target."""

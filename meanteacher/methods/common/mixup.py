@@ -1,4 +1,4 @@
-"""Mixup (Zhang et al. 2018, arXiv 1710.09412) and what the methods built on it share."""
+"""Mixup (Zhang et al. 2018, arXiv 1710.09412), and label guessing for the methods that are built on it."""
 
 from contextlib import nullcontext
 
@@ -9,29 +9,25 @@ from meanteacher.config.types import Literal
 from meanteacher.models.batch_norm import freeze_running_stats
 
 
-def beta(alpha: float, count: int, device: torch.device) -> Tensor:
-    """`count` independent samples of Beta(α, α), float32 [count]. Nothing is read back.
+def draw_beta(alpha: float, count: int, device: torch.device) -> Tensor:
+    """`count` independent samples of Beta(α, α), float32 [count], without host–device synchronization.
 
-    A ratio a / (a + b) of two Gamma(α) draws, each as Gamma(α + 1) · U^{1/α} and all in logarithms: exact for small α
-    too, where Gamma(α) itself underflows.
+    The ratio a / (a + b) of two Gamma(α) samples, each computed as Gamma(α + 1) · U^{1/α} in logarithms, which is exact for
+    small α too, where Gamma(α) itself underflows.
     """
     gamma = torch._standard_gamma(torch.full((2, count), alpha + 1.0, device=device))
     a, b = gamma.log() - torch.empty_like(gamma).exponential_() / alpha
     return torch.sigmoid(a - b)
 
 
-def partners(batch: Tensor) -> Tensor:
-    """A uniformly random permutation of the batch's places, int64 [B]: image i is mixed with partners[i], maybe itself.
-
-    Pairs lie within the tensor that is given. With several ranks each pairs its own share of the batch, from its own
-    generator.
-    """
+def draw_partners(batch: Tensor) -> Tensor:
+    """A uniformly random permutation of the batch's positions, int64 [B]: image i is mixed with image partners[i]."""
     return torch.rand(len(batch), device=batch.device).argsort()
 
 
-def draw(batch: Tensor, alpha: float, per: Literal["image", "step"]) -> tuple[Tensor, Tensor]:
-    """Who is mixed with whom, int64 [B], and the weights, float32: [B] where each image has its own, else [1]."""
-    return partners(batch), beta(alpha, len(batch) if per == "image" else 1, batch.device)
+def draw_pairs(batch: Tensor, alpha: float, per: Literal["image", "step"]) -> tuple[Tensor, Tensor]:
+    """Partners, int64 [B], and mixing weights from Beta(alpha, alpha), float32: [B] if drawn per image, else [1]."""
+    return draw_partners(batch), draw_beta(alpha, len(batch) if per == "image" else 1, batch.device)
 
 
 def mix(a: Tensor, b: Tensor, weight: Tensor) -> Tensor:
@@ -40,17 +36,30 @@ def mix(a: Tensor, b: Tensor, weight: Tensor) -> Tensor:
     return weight * a + (1 - weight) * b
 
 
+def mix_batch(
+    images: Tensor, targets: Tensor, *, alpha: float, per: Literal["image", "step"], nearer: bool
+) -> tuple[Tensor, Tensor]:
+    """Images [B, …] and targets [B, K], mixed with the same random partners and weights from Beta(alpha, alpha).
+
+    nearer: use max(ν, 1 − ν) as the weight, so that each image stays nearer to itself than to its partner.
+    """
+    partner, weight = draw_pairs(images, alpha, per)
+    if nearer:
+        weight = torch.maximum(weight, 1 - weight)
+    return mix(images, images[partner], weight), mix(targets, targets[partner], weight)
+
+
 def sharpen(probs: Tensor, temperature: float) -> Tensor:
-    """p^{1/T} over its sum: T < 1 moves [B, K] toward its largest class, T = 1 leaves it. Does not underflow."""
+    """p^{1/T} divided by its sum over classes, [B, K]: T < 1 favors the largest class. Does not underflow."""
     powers = (probs / probs.amax(dim=1, keepdim=True)).pow(1 / temperature)
     return powers / powers.sum(dim=1, keepdim=True)
 
 
 @torch.no_grad()
-def guess(student: nn.Module, images: Tensor, *, moves_statistics: bool) -> Tensor:
-    """The student's probabilities without gradient, float32 [B, K]; in training mode by batch statistics.
+def guess_labels(student: nn.Module, images: Tensor, *, moves_statistics: bool) -> Tensor:
+    """The student's probabilities without gradient, float32 [B, K], normalized by batch statistics in training mode.
 
-    Unless moves_statistics, its running BatchNorm statistics stay.
+    moves_statistics: whether the pass updates the running BatchNorm statistics.
     """
     with nullcontext() if moves_statistics else freeze_running_stats(student):
         return student(images).float().softmax(dim=1)

@@ -1,6 +1,6 @@
 """Perturbations of a feature map z, [B, C, H, W] (Ouali et al. 2020, arXiv 2003.09005).
 
-Each takes z and the linear head that reads its mean over positions, which only `adversarial` looks at.
+Each takes z and the linear head on its mean over positions, which only `adversarial` uses, and returns a map like z.
 """
 
 import torch
@@ -9,39 +9,39 @@ from torch import Tensor, nn
 
 
 def noise(z: Tensor, head: nn.Linear, *, width: float) -> Tensor:
-    """z(1 + n), n ~ U(−width, width), one for each value."""
+    """z(1 + n) with n ~ U(−width, width) for each value."""
     return z * (1 + width * (2 * torch.rand(z.shape, device=z.device) - 1))
 
 
 def drop(z: Tensor, head: nn.Linear, *, low: float, high: float) -> Tensor:
-    """0 where the mean over channels is not below γ times its maximum in the image, γ ~ U(low, high) for each image."""
+    """Set positions to 0 where the mean over channels is at least γ times its maximum, γ ~ U(low, high) for each image."""
     attention = z.detach().float().mean(dim=1, keepdim=True)
     gamma = low + (high - low) * torch.rand(len(z), 1, 1, 1, device=z.device)
     return z * (attention < gamma * attention.amax((2, 3), keepdim=True))
 
 
 def drop_channels(z: Tensor, head: nn.Linear, *, probability: float) -> Tensor:
-    """Whole channels of an image become 0 with this probability; the others are divided by 1 − probability."""
+    """Set whole channels of an image to 0 with this probability; divide the others by 1 − probability."""
     keep = torch.rand(*z.shape[:2], 1, 1, device=z.device) >= probability
     return z * (keep / (1 - probability))
 
 
 def cutout(z: Tensor, head: nn.Linear, *, side: float) -> Tensor:
-    """0 in a rectangle of round(side · height) by round(side · width), at least 1 by 1, at a random place inside the map."""
+    """Set a rectangle of round(side · h) by round(side · w) positions, at least 1 by 1, to 0, at a random place in the map."""
     inside = torch.ones((), dtype=torch.bool, device=z.device)
     for size, shape in zip(z.shape[2:], ((-1, 1), (-1,)), strict=True):
         length = max(round(side * size), 1)
         start = (torch.rand(len(z), 1, 1, 1, device=z.device) * (size - length + 1)).long()
-        place = torch.arange(size, device=z.device).view(shape)
-        inside = inside & (place >= start) & (place < start + length)
+        position = torch.arange(size, device=z.device).view(shape)
+        inside = inside & (position >= start) & (position < start + length)
     return z * ~inside
 
 
 def adversarial(z: Tensor, head: nn.Linear, *, xi: float, epsilon: float) -> Tensor:
-    """z + εg/|g|, g the gradient with respect to d of KL(p(z) ‖ p(z + ξd)), d Gaussian with |d| = 1 in each image, p by `head`.
+    """z + εg/|g|, where g is the gradient of KL(p(z) ‖ p(z + ξd)) with respect to d, d is Gaussian with |d| = 1, p is by `head`.
 
-    Since the head is linear in the mean over the map's h·w positions, g = Wᵀ(p(z + ξd) − p(z)) / hw at each of them, written
-    out in float32 whatever the step's precision. No gradient goes through g.
+    Since the head is linear in the mean over the h · w positions, g = Wᵀ(p(z + ξd) − p(z)) / hw at each of them, which is
+    computed in float32 whatever the precision of the step. g carries no gradient.
     """
     with torch.no_grad(), torch.autocast(z.device.type, enabled=False):
         d = F.normalize(torch.randn_like(z, dtype=torch.float32).flatten(1), dim=1).view(z.shape).mean((2, 3))
