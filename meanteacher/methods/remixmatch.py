@@ -6,8 +6,8 @@ from torch.nn import functional as F
 
 from meanteacher.config.errors import UserError
 from meanteacher.config.types import Literal, NonNegativeFloat, PositiveFloat, PositiveInt
-from meanteacher.data.batch import Labeled, StepOutput, Unlabeled, Views
-from meanteacher.methods.base import Method
+from meanteacher.data.batch import Labeled, Unlabeled, Views
+from meanteacher.methods.base import Method, StepOutput
 from meanteacher.methods.common.alignment import DistributionAlignment
 from meanteacher.methods.common.losses import one_hot
 from meanteacher.methods.common.mixup import draw, guess, mix, sharpen
@@ -76,7 +76,7 @@ class ReMixMatch(Method):
         turns = quarters(strong)
         features = self.student.features(torch.cat([images, strong, rotate(strong, turns)]))
         logits = self.student.head(features[: -len(strong)]).float()
-        turned = self.rotation_head(features[-len(strong) :].mean((2, 3))).float()
+        turned = self.rotation_head(self.student.pool(features[-len(strong) :])).float()
         losses = {
             "supervised": F.cross_entropy(logits[:n], targets[:n]),
             "mixed": F.cross_entropy(logits[n : -len(strong)], targets[n:]),
@@ -87,4 +87,4 @@ class ReMixMatch(Method):
         unsupervised = self.ramp(step) * (mixed * losses["mixed"] + strong_weight * losses["strong"])
         loss = losses["supervised"] + unsupervised + rotation * losses["rotation"]
         metrics = losses | {"confidence": q.amax(dim=1).mean()}
-        return StepOutput(loss, {name: value.detach() for name, value in metrics.items()})
+        return StepOutput(loss, metrics)

@@ -1,7 +1,7 @@
-"""Batch normalization layers by name."""
+"""Batch normalization layers, and functions on the running statistics of a network."""
 
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from functools import partial
 
@@ -11,7 +11,11 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 
 class PSBatchNorm2d(nn.BatchNorm2d):
-    """Batch norm plus a constant α: BN(x) + α (positively shifted batch norm, USB's and the TensorFlow WRN's `PSBatchNorm`)."""
+    """Positively shifted batch norm: BN(x) + alpha for x of shape [B, C, H, W], with a constant alpha.
+
+    The `PSBatchNorm` of the WideResNet in USB and in the TensorFlow implementations of FixMatch. `momentum` follows
+    PyTorch's convention.
+    """
 
     def __init__(self, features: int, *, alpha: float, momentum: float, eps: float):
         super().__init__(features, momentum=momentum, eps=eps)
@@ -22,9 +26,10 @@ class PSBatchNorm2d(nn.BatchNorm2d):
 
 
 class MeanOnlyBatchNorm(_BatchNorm):
-    """x − mean(x) + b over batch and positions, for weight-normalized layers (Salimans & Kingma 2016, arXiv 1602.07868).
+    """Mean-only batch norm for weight-normalized layers (Salimans & Kingma 2016, arXiv 1602.07868): x − mean(x) + b.
 
-    [B, C] or [B, C, H, W]. In evaluation mode the running mean stands for the batch's. b: a learned value per channel.
+    The mean is taken per channel over the batch and all positions of x, which has shape [B, C] or [B, C, H, W]; in
+    evaluation mode the running mean is used instead. b is a learned bias per channel.
     """
 
     def __init__(self, features: int, *, momentum: float):
@@ -42,8 +47,10 @@ class MeanOnlyBatchNorm(_BatchNorm):
         return x + (self.bias - mean).to(x.dtype).view(1, -1, *[1] * (x.ndim - 2))
 
 
-def layer(*, momentum: float, eps: float, shift: float):
-    """A constructor features → layer; shift ≠ 0 gives `PSBatchNorm2d` with α = shift. momentum: PyTorch's convention."""
+def batch_norm_constructor(*, momentum: float, eps: float, shift: float) -> Callable[[int], nn.BatchNorm2d]:
+    """A function from the number of channels to a new layer: `PSBatchNorm2d` with alpha = shift, or, if shift is 0,
+    `torch.nn.BatchNorm2d`. `momentum` follows PyTorch's convention: the weight of the newest batch.
+    """
     if shift:
         return partial(PSBatchNorm2d, alpha=shift, momentum=momentum, eps=eps)
     return partial(nn.BatchNorm2d, momentum=momentum, eps=eps)
@@ -51,8 +58,8 @@ def layer(*, momentum: float, eps: float, shift: float):
 
 @contextmanager
 def switched_off(model: nn.Module, kind: type[nn.Module], flag: str) -> Iterator[None]:
-    """The flag of the model's layers of this kind is False, and afterwards as before."""
-    layers = [m for m in model.modules() if isinstance(m, kind) and getattr(m, flag)]
+    """Set the attribute `flag` to False in all layers of type `kind` for the duration of the context."""
+    layers = [module for module in model.modules() if isinstance(module, kind) and getattr(module, flag)]
     for layer in layers:
         setattr(layer, flag, False)
     try:
@@ -63,18 +70,27 @@ def switched_off(model: nn.Module, kind: type[nn.Module], flag: str) -> Iterator
 
 
 def freeze_running_stats(model: nn.Module) -> AbstractContextManager[None]:
-    """Leaves the running statistics and their counters alone. In training mode each batch is normalized by its own as before."""
+    """Keep the running statistics and their counters unchanged for the duration of the context.
+
+    In training mode each batch is still normalized by its own statistics.
+    """
     return switched_off(model, _BatchNorm, "track_running_stats")
 
 
 def remaining_initial_stats(model: nn.Module, steps: int) -> float:
-    """How much of the initial running statistics is left after `steps` updates: max over layers of (1 − momentum)^steps."""
+    """The weight of the initial values in the running statistics after `steps` updates, between 0 and 1.
+
+    This is the maximum of (1 − momentum)^steps over the batch norm layers, and 0 for a network without any.
+    """
     momenta = [m.momentum for m in model.modules() if isinstance(m, _BatchNorm) and m.momentum is not None]
-    return max(((1 - m) ** steps for m in momenta), default=0.0)
+    return max(((1 - momentum) ** steps for momentum in momenta), default=0.0)
 
 
 def sufficient_momentum(steps: int, share: float) -> float:
-    """The smallest momentum of the form k·10^n that leaves at most `share` of the initial statistics after `steps` updates."""
+    """The smallest momentum with one significant digit for which at most `share` of the initial statistics remains.
+
+    steps: the number of updates; share: between 0 and 1, exclusive.
+    """
     exact = 1 - share ** (1 / steps)
     scale = 10.0 ** math.floor(math.log10(exact))
     return min(1.0, math.ceil(exact / scale) * scale)

@@ -1,11 +1,11 @@
 """The 13-layer convolutional network of the Mean Teacher paper (Tarvainen & Valpola 2017, arXiv 1703.01780, table 6)."""
 
-import torch
 from torch import Tensor, nn
 from torch.nn.functional import leaky_relu, max_pool2d
 from torch.nn.utils.parametrizations import weight_norm
 
 from meanteacher.config.types import Decay, Fraction, Literal, NonNegativeFloat, PositiveFloat, PositiveInt
+from meanteacher.models.base import Network
 from meanteacher.models.batch_norm import MeanOnlyBatchNorm
 
 LAYERS = (
@@ -19,15 +19,17 @@ LAYERS = (
     (256, 1, 0),
     (128, 1, 0),
 )
-"""Channels, kernel size and padding; after the third and the sixth, max pooling by 2 and dropout."""
+"""The output channels, kernel size and padding of each convolution. Max pooling by 2 and dropout follow the third and sixth."""
 
 
-class ConvNet13(nn.Module):
-    """float [B, channels, H, W] → logits [B, classes]; at 32×32 the last feature map is 6×6.
+class ConvNet13(Network):
+    """The 13-layer network: float32 [B, channels, H, W] → logits [B, classes].
 
-    norm `mean_only`: weight normalization and mean-only batch normalization (Salimans & Kingma 2016, arXiv 1602.07868) on every
-    convolution and on the classifier, as in the paper; without its data-dependent start of the scales. `batch`: plain
-    batch normalization after every convolution, as most reimplementations have it. The paper's input noise is an augmentation.
+    norm: `mean_only` uses weight normalization and mean-only batch normalization (Salimans & Kingma 2016, arXiv
+    1602.07868) for every convolution and for the classifier, as in the paper, but without data-dependent initialization
+    of the scales. `batch` uses plain batch normalization after every convolution, as in most reimplementations.
+    The paper's input noise is an operation of the augmentation. slope: the negative slope of LeakyReLU.
+    bn_momentum: in PyTorch's convention, the weight of the newest batch in the running statistics.
     """
 
     def __init__(
@@ -73,7 +75,4 @@ class ConvNet13(nn.Module):
         return images
 
     def head(self, features: Tensor) -> Tensor:
-        return self.last(self.classifier(torch.mean(features, (2, 3))))
-
-    def forward(self, images: Tensor) -> Tensor:
-        return self.head(self.features(images))
+        return self.last(self.classifier(self.pool(features)))

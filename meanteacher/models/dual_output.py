@@ -1,12 +1,14 @@
-"""Any network with a second output, for `mean_teacher_dual`."""
+"""A network with a second linear output."""
 
 from torch import Tensor, nn
 
+from meanteacher.models.base import Network
+
 
 class DualOutput(nn.Module):
-    """A network with a second linear head on the mean of its last feature map. `forward` gives the network's own logits."""
+    """A network with a second linear head on its pooled features. `forward` returns the logits of the network alone."""
 
-    def __init__(self, network: nn.Module, classes: int):
+    def __init__(self, network: Network, classes: int):
         super().__init__()
         self.network, self.second = network, nn.Linear(network.feature_channels, classes)
 
@@ -14,6 +16,6 @@ class DualOutput(nn.Module):
         return self.network(images)
 
     def both(self, images: Tensor) -> tuple[Tensor, Tensor]:
-        """Its own logits and the second head's: [B, K] each."""
+        """The logits of the network and those of the second head, [B, K] each."""
         features = self.network.features(images)
-        return self.network.head(features), self.second(features.mean((2, 3)))
+        return self.network.head(features), self.second(self.network.pool(features))

@@ -1,14 +1,18 @@
-"""Residual networks (He et al. 2016, arXiv 1512.03385) with the stem for small images: 3×3, stride 1, no pooling."""
+"""Residual networks (He et al. 2016, arXiv 1512.03385) with a stem for small images: 3×3, stride 1, no pooling."""
 
 from torch import Tensor, nn
 from torch.nn.functional import relu
 
 from meanteacher.config.types import Fraction, PositiveFloat, PositiveInt
-from meanteacher.models import batch_norm
+from meanteacher.models.base import Network
+from meanteacher.models.batch_norm import batch_norm_constructor
 
 
 class Block(nn.Module):
-    """conv 3×3, BN, ReLU, conv 3×3, BN, plus the input (1×1 conv and BN of it where the shape changes), ReLU."""
+    """A basic block: 3×3 convolution, BN, ReLU, 3×3 convolution, BN, plus the shortcut, ReLU.
+
+    The shortcut is the identity, or a 1×1 convolution and BN where the shape changes.
+    """
 
     def __init__(self, inputs: int, outputs: int, stride: int, norm):
         super().__init__()
@@ -27,8 +31,12 @@ class Block(nn.Module):
         return relu(self.shortcut(x) + self.body(x))
 
 
-class ResNet(nn.Module):
-    """Four stages of `blocks` basic blocks, `width` channels in the first, twice as many in each next one (18 layers: 2 blocks)."""
+class ResNet(Network):
+    """A residual network with four stages of basic blocks: float32 [B, channels, H, W] → logits [B, classes].
+
+    blocks: the number of blocks in each stage; 2 gives ResNet-18. width: the channels of the first stage; each later stage
+    has twice the channels of the stage before. bn_momentum: in PyTorch's convention, the weight of the newest batch.
+    """
 
     def __init__(
         self,
@@ -41,7 +49,7 @@ class ResNet(nn.Module):
         bn_epsilon: PositiveFloat,
     ):
         super().__init__()
-        norm = batch_norm.layer(momentum=bn_momentum, eps=bn_epsilon, shift=0.0)
+        norm = batch_norm_constructor(momentum=bn_momentum, eps=bn_epsilon, shift=0.0)
         stages, inputs = [], width
         for stage in range(4):
             outputs = width * 2**stage
@@ -55,9 +63,3 @@ class ResNet(nn.Module):
     def features(self, images: Tensor) -> Tensor:
         """The last feature map: [B, 8·width, H/8, W/8]."""
         return self.blocks(self.stem(images))
-
-    def head(self, features: Tensor) -> Tensor:
-        return self.classifier(features.mean((2, 3)))
-
-    def forward(self, images: Tensor) -> Tensor:
-        return self.head(self.features(images))

@@ -1,4 +1,4 @@
-"""Shake-shake regularization (Gastaldi 2017, arXiv 1705.07485), the Mean Teacher paper's residual network for CIFAR-10."""
+"""Shake-shake networks (Gastaldi 2017, arXiv 1705.07485), the residual networks of the Mean Teacher paper on CIFAR-10."""
 
 import torch
 from torch import Tensor, nn
@@ -6,20 +6,27 @@ from torch.nn.functional import avg_pool2d, relu
 
 from meanteacher.config.errors import UserError
 from meanteacher.config.types import Fraction, PositiveFloat, PositiveInt
-from meanteacher.models import batch_norm
+from meanteacher.models.base import Network
+from meanteacher.models.batch_norm import batch_norm_constructor
 
 
-def shake(one: Tensor, two: Tensor, training: bool) -> Tensor:
-    """α·one + (1 − α)·two with one α ~ U(0, 1) per image; the gradient takes another one, β. ½ for both outside of training."""
+def shake(first: Tensor, second: Tensor, training: bool) -> Tensor:
+    """Mix the outputs of two branches, [B, C, H, W] each: α·first + (1 − α)·second with α ~ U(0, 1) for each image.
+
+    The backward pass replaces α by an independent β ~ U(0, 1). Without `training`, the result is the mean of both.
+    """
     if not training:
-        return (one + two) / 2
-    alpha, beta = torch.rand(2, len(one), 1, 1, 1, device=one.device, dtype=one.dtype)
-    difference = one - two
-    return two + beta * difference + ((alpha - beta) * difference).detach()
+        return (first + second) / 2
+    alpha, beta = torch.rand(2, len(first), 1, 1, 1, device=first.device, dtype=first.dtype)
+    difference = first - second
+    return second + beta * difference + ((alpha - beta) * difference).detach()
 
 
 class Block(nn.Module):
-    """Two branches of ReLU, conv 3×3, BN, ReLU, conv 3×3, BN, shaken together and added to the shortcut."""
+    """A residual block with two branches, whose outputs are mixed by `shake` and added to the shortcut.
+
+    Each branch consists of ReLU, 3×3 convolution, BN, ReLU, 3×3 convolution, BN.
+    """
 
     def __init__(self, inputs: int, outputs: int, stride: int, norm):
         super().__init__()
@@ -42,7 +49,10 @@ class Block(nn.Module):
 
 
 class Shortcut(nn.Module):
-    """Two paths of half the channels, the second shifted by one pixel before it is subsampled, side by side; then BN."""
+    """A shortcut that changes the shape: two subsampled paths with half of the output channels each, then BN.
+
+    The second path is shifted by one pixel down and right before it is subsampled.
+    """
 
     def __init__(self, inputs: int, outputs: int, stride: int, norm):
         super().__init__()
@@ -58,8 +68,13 @@ class Shortcut(nn.Module):
         return self.norm(torch.cat(paths, 1))
 
 
-class ShakeShake(nn.Module):
-    """Shake-shake-depth 2×width d: float [B, channels, H, W] → logits [B, classes]. Raises UserError where depth is not 6n + 2."""
+class ShakeShake(Network):
+    """Shake-shake depth 2×width d: float32 [B, channels, H, W] → logits [B, classes].
+
+    width: the channels of each branch in the first of the three stages; each later stage has twice the channels of the
+    stage before. bn_momentum: in PyTorch's convention, the weight of the newest batch in the running statistics.
+    Raises UserError unless depth is 6n + 2 with n ≥ 1.
+    """
 
     def __init__(
         self,
@@ -76,7 +91,7 @@ class ShakeShake(nn.Module):
             raise UserError(
                 f"model.depth={depth}: a shake-shake network's depth is 6n + 2, for example 8, 14, 20 or 26"
             )
-        norm = batch_norm.layer(momentum=bn_momentum, eps=bn_epsilon, shift=0.0)
+        norm = batch_norm_constructor(momentum=bn_momentum, eps=bn_epsilon, shift=0.0)
         self.stem = nn.Sequential(nn.Conv2d(channels, 16, 3, 1, 1, bias=False), norm(16))
         blocks, inputs = [], 16
         for stage in range(3):
@@ -90,9 +105,3 @@ class ShakeShake(nn.Module):
     def features(self, images: Tensor) -> Tensor:
         """The last feature map: [B, 4·width, H/4, W/4]."""
         return relu(self.blocks(self.stem(images)))
-
-    def head(self, features: Tensor) -> Tensor:
-        return self.classifier(features.mean((2, 3)))
-
-    def forward(self, images: Tensor) -> Tensor:
-        return self.head(self.features(images))

@@ -1,10 +1,11 @@
-"""Wide residual networks (Zagoruyko & Komodakis 2016, arXiv 1605.07146) as the SSL literature uses them."""
+"""Wide residual networks (Zagoruyko & Komodakis 2016, arXiv 1605.07146), as used for semi-supervised learning."""
 
 from torch import Tensor, nn
 
 from meanteacher.config.errors import UserError
 from meanteacher.config.types import Decay, Fraction, Literal, NonNegativeFloat, PositiveFloat, PositiveInt
-from meanteacher.models import batch_norm
+from meanteacher.models.base import Network
+from meanteacher.models.batch_norm import batch_norm_constructor
 
 
 def conv(inputs: int, outputs: int, size: int, stride: int) -> nn.Conv2d:
@@ -12,9 +13,10 @@ def conv(inputs: int, outputs: int, size: int, stride: int) -> nn.Conv2d:
 
 
 class Block(nn.Module):
-    """BN, activation, conv 3×3, BN, activation, dropout, conv 3×3, plus the input (a 1×1 conv of it where the shape changes).
+    """A residual block: BN, activation, 3×3 convolution, BN, activation, dropout, 3×3 convolution, plus the shortcut.
 
-    `preactivate`: the shortcut too starts from the activated input, as in the first block of the network.
+    The shortcut is the identity, or a 1×1 convolution where the shape changes. preactivate: the shortcut starts from the
+    normalized and activated input, as in the first block of the network, instead of from the input itself.
     """
 
     def __init__(self, inputs: int, outputs: int, stride: int, preactivate: bool, norm, activation, dropout: float):
@@ -35,13 +37,14 @@ class Block(nn.Module):
         return self.shortcut(entered if self.preactivate else x) + self.body(entered)
 
 
-class WideResNet(nn.Module):
-    """WRN-depth-width: float [B, channels, H, W] → logits [B, classes].
+class WideResNet(Network):
+    """WRN-depth-width: float32 [B, channels, H, W] → logits [B, classes].
 
-    bn_momentum follows PyTorch's convention (.001 keeps .999 of the running statistics). bn_shift: α of `PSBatchNorm2d`,
-    0 for plain batch norm. slope: LeakyReLU's. Weights start as Kaiming normal over fan-out (He et al. 2015).
-    stages: of equally many blocks, each with twice the channels of the one before; all but the first halve the sides, the first
-    divides them by first_stride. Raises UserError where depth is not 2·stages·n + stages + 1.
+    Each of the `stages` has the same number of blocks and twice the channels of the stage before. The first stage divides
+    the height and width of the images by `first_stride`, the others by 2. slope: the negative slope of LeakyReLU.
+    bn_momentum: in PyTorch's convention, the weight of the newest batch in the running statistics. bn_shift: alpha of
+    `PSBatchNorm2d`, or 0 for plain batch norm. Convolutions are initialized by Kaiming normal with fan-out (He et al.
+    2015, arXiv 1502.01852). Raises UserError unless depth is 2·stages·n + stages + 1 with n ≥ 1.
     """
 
     def __init__(
@@ -65,7 +68,7 @@ class WideResNet(nn.Module):
         if count < 1 or rest:
             depths = ", ".join(str(2 * stages * n + stages + 1) for n in (1, 2, 3, 4, 6))
             raise UserError(f"model.depth={depth}: a WideResNet with {stages} stages has a depth of {depths}, …")
-        norm = batch_norm.layer(momentum=bn_momentum, eps=bn_epsilon, shift=bn_shift)
+        norm = batch_norm_constructor(momentum=bn_momentum, eps=bn_epsilon, shift=bn_shift)
 
         def act() -> nn.Module:
             return nn.Mish(inplace=True) if activation == "mish" else nn.LeakyReLU(slope, inplace=True)
@@ -85,17 +88,12 @@ class WideResNet(nn.Module):
         self.apply(initialize)
 
     def features(self, images: Tensor) -> Tensor:
-        """The last feature map: [B, feature_channels, H/4, W/4] with three stages."""
+        """The last feature map: [B, feature_channels, H/4, W/4] with three stages and a first stride of 1."""
         return self.exit(self.blocks(self.stem(images)))
-
-    def head(self, features: Tensor) -> Tensor:
-        return self.classifier(features.mean((2, 3)))
-
-    def forward(self, images: Tensor) -> Tensor:
-        return self.head(self.features(images))
 
 
 def initialize(module: nn.Module) -> None:
+    """Initialize a convolution or linear layer in place."""
     if isinstance(module, nn.Conv2d):
         nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="leaky_relu")
     elif isinstance(module, nn.Linear):

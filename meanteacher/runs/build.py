@@ -1,17 +1,20 @@
 """Objects from configuration nodes: data, split, method, averaged network."""
 
-import inspect
+from collections.abc import Collection
 from pathlib import Path
 from typing import Any
 
 from hydra.errors import InstantiationException
-from hydra.utils import get_class, instantiate
-from torch import nn
+from hydra.utils import instantiate
+from torch import Tensor, nn
+from torch.nn import init
+from torch.overrides import TorchFunctionMode
 
 from meanteacher.config.errors import UserError
 from meanteacher.config.settings import Node, Settings, TrainerSettings
+from meanteacher.config.signatures import constructor_parameters
 from meanteacher.data import Dataset, splits
-from meanteacher.methods.base import Method
+from meanteacher.methods.base import Method, check_combination
 from meanteacher.methods.common.ema import EMA
 
 
@@ -47,14 +50,53 @@ def construct_method(settings: Settings, *, channels: int, classes: int, images:
     """
     student: nn.Module = build(settings.model, channels=channels, classes=classes)
     facts = {"student": student, "num_classes": classes, "num_images": images}
-    parameters = inspect.signature(get_class(settings.method["_target_"])).parameters
-    return build(settings.method, **{name: fact for name, fact in facts.items() if name in parameters})
+    module, _, name = settings.method["_target_"].rpartition(".")
+    parameters = constructor_parameters(module, name) or {}
+    try:
+        return build(settings.method, **{key: fact for key, fact in facts.items() if key in parameters})
+    except InstantiationException as error:
+        if isinstance(error.__cause__, AttributeError) and error.__cause__.name == "feature_channels":
+            raise UserError(
+                f"method: {name} needs a network with features, which {type(student).__name__} does not have; "
+                "see meanteacher.models.Network"
+            ) from None
+        raise
 
 
-def build_method(data: Dataset, settings: Settings) -> Method:
+def build_method(settings: Settings, data: Dataset) -> Method:
     """`construct_method` for a data set that has been loaded."""
     pixels = data.train.pixels
     return construct_method(settings, channels=pixels.shape[1], classes=len(data.classes), images=len(pixels))
+
+
+class SkipRandomInitialization(TorchFunctionMode):
+    """Leave new weights uninitialized, so that even large networks are constructed within a fraction of a second."""
+
+    skipped = frozenset(
+        (init.kaiming_normal_, init.kaiming_uniform_, init.normal_, init.uniform_, Tensor.normal_, Tensor.uniform_)
+    )
+
+    def __torch_function__(self, function, types, args=(), kwargs=None):
+        if function in self.skipped:
+            return args[0] if args else kwargs["tensor"]
+        return function(*args, **(kwargs or {}))
+
+
+def check_before_loading(settings: Settings, view_names: Collection[str]) -> None:
+    """Check method, network and augmentation before the images are loaded.
+
+    Placeholders are used for the facts that only the images determine. Raises UserError if a constructor raises it for
+    color and for gray images, or if `check_combination` does.
+    """
+    errors = []
+    for channels in (3, 1):
+        try:
+            with SkipRandomInitialization():
+                method = construct_method(settings, channels=channels, classes=10, images=100)
+            return check_combination(method, view_names, None)
+        except UserError as error:
+            errors.append(error)
+    raise errors[0]
 
 
 def build_average(method: Method, trainer: TrainerSettings) -> EMA | None:

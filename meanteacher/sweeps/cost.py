@@ -96,7 +96,6 @@ def time_first_steps(job: Job) -> float:
     """
     from meanteacher.runs.run_dir import RunDir
     from meanteacher.runs.session import Session
-    from meanteacher.training import eta
 
     trainer = job.settings.trainer.model_dump()
     if trainer["device"] == "free":
@@ -105,4 +104,4 @@ def time_first_steps(job: Job) -> float:
     with tempfile.TemporaryDirectory() as folder, only_errors():
         run_dir = RunDir(Path(folder) / "probe", "probe", fresh=False)
         with run_dir:
-            return eta.probe(Session(settings, job.choices, run_dir, show_progress=False).trainer)
+            return Session(settings, job.choices, run_dir, show_progress=False).trainer.estimate_seconds()

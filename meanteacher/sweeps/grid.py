@@ -63,7 +63,7 @@ class Grid(Sweeper):
 
             seconds = cost.estimate_seconds(sweep)
         try:
-            with SweepProgress(sweep, seconds), signals.patient():
+            with SweepProgress(sweep, seconds), signals.wait_for_runs_to_save():
                 self.launch(sweep)
         finally:
             sweep.compare()
@@ -112,7 +112,7 @@ class Grid(Sweeper):
 
     def report_missing(self, sweep: Sweep) -> None:
         """Log how to resume if Ctrl-C stopped the sweep. Otherwise, raise UserError if runs are not finished."""
-        if signals.last is not None:
+        if signals.last_signal is not None:
             if type(self.launcher).__name__ == "SlurmLauncher":
                 log.info("submitted jobs stay in Slurm's queue: squeue lists them, scancel cancels them")
             log.info("stopped; rerun the command to run what is missing: %s", sweep.command)

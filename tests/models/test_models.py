@@ -1,7 +1,10 @@
 """WideResNets: parameter counts of the literature, options, and the batch-norm variants."""
 
+import math
+
 import pytest
 import torch
+from torch import nn
 
 from meanteacher.config.errors import UserError
 from meanteacher.models import batch_norm
@@ -54,11 +57,39 @@ def test_options_are_used():
 
 
 def test_shifted_batch_norm_adds_a_constant():
-    plain = batch_norm.layer(momentum=0.1, eps=1e-3, shift=0.0)(3)
-    shifted = batch_norm.layer(momentum=0.1, eps=1e-3, shift=0.25)(3)
+    plain = batch_norm.batch_norm_constructor(momentum=0.1, eps=1e-3, shift=0.0)(3)
+    shifted = batch_norm.batch_norm_constructor(momentum=0.1, eps=1e-3, shift=0.25)(3)
     images = torch.randn(5, 3, 4, 4)
     assert torch.allclose(shifted(images), plain(images) + 0.25)
 
 
-def test_share_of_initial_statistics():
-    assert batch_norm.share_of_initial_statistics(build(bn_momentum=0.001), 1500) == pytest.approx(0.999**1500)
+def test_remaining_initial_stats_is_the_weight_of_the_slowest_layer():
+    network = build(bn_momentum=0.001)
+    assert batch_norm.remaining_initial_stats(network, 1500) == pytest.approx(0.999**1500)
+    slower = nn.Sequential(network, nn.BatchNorm2d(3, momentum=0.0001))
+    assert batch_norm.remaining_initial_stats(slower, 1500) == pytest.approx(0.9999**1500)
+
+
+def test_remaining_initial_stats_equals_the_weight_after_real_updates():
+    layer = nn.BatchNorm2d(1, momentum=0.2)
+    layer.running_mean.fill_(1.0)
+    for _ in range(7):
+        layer(torch.tensor([-1.0, 1.0]).view(2, 1, 1, 1))
+    assert layer.running_mean.item() == pytest.approx(batch_norm.remaining_initial_stats(layer, 7))
+
+
+def test_remaining_initial_stats_is_zero_without_batch_norm_or_with_a_cumulative_average():
+    assert batch_norm.remaining_initial_stats(nn.Linear(2, 2), 10) == 0.0
+    assert batch_norm.remaining_initial_stats(nn.BatchNorm2d(2, momentum=None), 10) == 0.0
+
+
+@pytest.mark.parametrize("share", [0.01, 0.05, 0.5])
+@pytest.mark.parametrize("steps", [1, 2, 60, 300, 1500, 100_000])
+def test_sufficient_momentum_suffices_and_the_next_smaller_one_does_not(steps, share):
+    momentum = batch_norm.sufficient_momentum(steps, share)
+    scale = 10.0 ** math.floor(math.log10(momentum * (1 + 1e-9)))
+    digit = round(momentum / scale)
+    assert 0 < momentum <= 1 and momentum == pytest.approx(digit * scale)
+    assert (1 - momentum) ** steps <= share + 1e-9
+    smaller = (digit - 1) * scale if digit > 1 else 0.9 * scale
+    assert (1 - smaller) ** steps > share

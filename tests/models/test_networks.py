@@ -1,4 +1,4 @@
-"""Every network of conf/model: parameter counts of the literature, feature map and head, gradients, and their own parts."""
+"""The networks of conf/model: parameter counts of the literature, features and head, gradients, and special layers."""
 
 import numpy as np
 import pytest
@@ -7,6 +7,7 @@ from conftest import options, settings
 from torch import nn
 
 from meanteacher.config.errors import UserError
+from meanteacher.models import Network
 from meanteacher.models.batch_norm import MeanOnlyBatchNorm, freeze_running_stats
 from meanteacher.models.shake_shake import shake
 from meanteacher.runs.build import build
@@ -45,15 +46,15 @@ def test_logits_come_from_the_feature_map_and_every_weight_gets_a_gradient(name)
     assert logits.shape == (4, 10)
     logits.square().sum().backward()
     assert all(p.grad is not None and p.grad.isfinite().all() for p in model.parameters())
-    if name != "torchvision":
-        model.eval()
-        features = model.features(images)
-        assert features.shape[1] == model.feature_channels
-        torch.testing.assert_close(model.head(features), model(images))
+    model.eval()
+    features = model.features(images)
+    assert isinstance(model, Network) and features.shape[1] == model.feature_channels
+    assert model.has_feature_map and model.pool(features).shape == (4, model.feature_channels)
+    torch.testing.assert_close(model.head(features), model(images))
 
 
 @pytest.mark.parametrize("name", ["convnet13", "convnet13_bn"])
-def test_the_papers_network_ends_at_6_by_6_and_takes_grey_images(name):
+def test_the_convnet_of_the_paper_ends_at_6_by_6_and_accepts_gray_images(name):
     model = network(name, channels=1)
     assert model.features(torch.randn(2, 1, 32, 32)).shape == (2, 128, 6, 6)
 
@@ -81,7 +82,7 @@ def test_mean_only_batch_norm_equals_its_formula():
     np.testing.assert_allclose(layer(x).detach().numpy(), expected + 0.75 * mean[:, None, None], atol=1e-5)
 
 
-def test_shaking_mixes_forwards_and_backwards_by_numbers_of_their_own():
+def test_shake_draws_independent_coefficients_for_the_forward_and_the_backward_pass():
     one, two = torch.full((500, 1, 1, 1), 3.0, requires_grad=True), torch.full((500, 1, 1, 1), 1.0, requires_grad=True)
     mixed = shake(one, two, True)
     alpha = (mixed.detach().flatten() - 1) / 2
@@ -96,20 +97,24 @@ def test_shaking_mixes_forwards_and_backwards_by_numbers_of_their_own():
 @pytest.mark.parametrize(
     ("overrides", "message"),
     [
-        (["model=timm", "model.name=resnet81"], "timm has no such network"),
-        (["model=torchvision", "model.name=resnet81"], "torchvision has no such classifier"),
+        (["model=timm", "model.name=resnet81"], "timm has no such network; did you mean resnet18"),
+        (["model=timm", "model.image_size=32"], "model.image_size=32: resnet18 does not support this size"),
+        (["model=torchvision", "model.name=resnt18"], "torchvision has no such classifier; did you mean resnet18"),
+        (["model=torchvision", "model.name=googlenet"], "model.name=googlenet: this network cannot be split"),
+        (["model=torchvision", "model.image_size=32"], "model.image_size=32: resnet18 does not support this size"),
+        (["model=torchvision", "model.name=vit_b_16", "model.image_size=30"], "vit_b_16 does not support this size"),
         (["model=torchvision", "model.weights=nothing.pth"], "nothing.pth: cannot be read"),
         (["model=shake_shake_26_2x96d", "model.depth=27"], "6n \\+ 2"),
     ],
 )
-def test_what_cannot_be_built_is_said(overrides, message):
+def test_a_network_that_cannot_be_built_is_refused(overrides, message):
     if "model=timm" in overrides:
         pytest.importorskip("timm")
     with pytest.raises(UserError, match=message):
         build(settings(*overrides)["model"], channels=3, classes=10)
 
 
-def test_weights_come_from_a_local_file_and_only_those_that_fit(tmp_path):
+def test_only_weights_of_the_right_shape_are_loaded_from_a_file(tmp_path):
     kept = network("torchvision").network
     torch.save(kept.state_dict(), tmp_path / "kept.pth")
     node = settings("model=torchvision", f"model.weights={tmp_path / 'kept.pth'}")["model"]
@@ -117,5 +122,78 @@ def test_weights_come_from_a_local_file_and_only_those_that_fit(tmp_path):
     other = build(node, channels=3, classes=7).network
     assert torch.equal(other.conv1.weight, kept.conv1.weight) and other.fc.weight.shape == (7, 512)
     torch.save({"a": torch.zeros(1)}, tmp_path / "kept.pth")
-    with pytest.raises(UserError, match="is it another network's"):
+    with pytest.raises(UserError, match="does it belong to another network"):
         build(node, channels=3, classes=7)
+
+
+@pytest.mark.parametrize(
+    ("name", "size"),
+    [
+        ("alexnet", 64),
+        ("convnext_tiny", 32),
+        ("densenet121", 32),
+        ("efficientnet_b0", 32),
+        ("mnasnet0_5", 32),
+        ("mobilenet_v2", 32),
+        ("mobilenet_v3_small", 32),
+        ("regnet_x_400mf", 32),
+        ("resnet18", 32),
+        ("shufflenet_v2_x0_5", 32),
+        ("swin_t", 32),
+    ],
+)
+def test_features_and_head_of_torchvision_equal_its_own_forward_pass(name, size):
+    model, images = network("torchvision", f"model.name={name}").eval(), torch.randn(2, 3, size, size)
+    with torch.no_grad():
+        features = model.features(images)
+        assert features.ndim == 4 and features.shape[1] == model.feature_channels and model.has_feature_map
+        assert torch.equal(model.head(features), model.network(images))
+
+
+def test_features_and_head_of_torchvisions_vision_transformer_equal_its_own_forward_pass():
+    model = network("torchvision", "model.name=vit_b_32", "model.image_size=64").eval()
+    images = torch.randn(2, 3, 64, 64)
+    with torch.no_grad():
+        features = model.features(images)
+        assert features.shape == (2, 5, 768) and model.feature_channels == 768 and not model.has_feature_map
+        assert torch.equal(model.head(features), model.network(images))
+
+
+def test_every_classifier_of_torchvision_belongs_to_a_family_that_is_tested_or_refused():
+    from torchvision import models
+
+    from meanteacher.models.library import INSEPARABLE
+
+    tested = "alexnet convnext densenet efficientnet mnasnet mobilenet regnet resnet resnext wide_resnet shufflenet swin vit vgg"
+    for name in models.list_models(module=models):
+        assert name.startswith(tuple(tested.split())) != (name in INSEPARABLE), name
+
+
+@pytest.mark.parametrize(
+    ("name", "size", "shape"),
+    [
+        ("test_vit", 32, (2, 5, 64)),
+        ("swin_tiny_patch4_window7_224", 64, (2, 2, 2, 768)),
+        ("mobilenetv3_small_050", None, (2, 288, 2, 2)),
+        ("test_convnext", None, (2, 64, 2, 2)),
+    ],
+)
+def test_timm_keeps_the_contract_in_every_layout(name, size, shape):
+    model = network("timm", f"model.name={name}", f"model.image_size={size or 'null'}").eval()
+    images = torch.randn(2, 3, size or 64, size or 64)
+    with torch.no_grad():
+        features = model.features(images)
+        assert features.shape == shape
+        assert model.has_feature_map == (features.shape[1] == model.feature_channels and features.ndim == 4)
+        assert model.pool(features).shape == (2, model.feature_channels)
+        assert torch.equal(model(images), model.network(images))
+
+
+def test_pool_averages_over_the_positions_of_every_layout():
+    model, values = Network(), torch.randn(2, 5, 3, 4)
+    model.feature_channels = 5
+    expected = values.mean((2, 3))
+    assert torch.equal(model.pool(values), expected)
+    torch.testing.assert_close(model.pool(values.permute(0, 2, 3, 1)), expected)
+    torch.testing.assert_close(model.pool(values.flatten(2).transpose(1, 2)), expected)
+    assert torch.equal(model.pool(expected), expected)

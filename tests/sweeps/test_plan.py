@@ -50,7 +50,7 @@ def test_a_sweep_consists_of_the_runs_it_names(name, jobs):
 
 def test_the_sensitivity_sweep_crosses_weight_and_decay():
     jobs = plan("sweep=consistency_ema").jobs
-    pairs = {(job.settings.method["consistency_weight"], job.settings.method["ema_decay"]) for job in jobs}
+    pairs = {(job.settings.method["consistency_weight"], job.settings.method["teacher"]["decay"]) for job in jobs}
     assert pairs == set(product((0, 3, 30, 100, 300, 1000), (0.0, 0.9, 0.99, 0.999))) and len(jobs) == 48
 
 

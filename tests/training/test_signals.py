@@ -16,7 +16,7 @@ def heard():
     old = signal.signal(signal.SIGUSR2, lambda number, frame: found.append(number))
     yield found
     signal.signal(signal.SIGUSR2, old)
-    signals.last = None
+    signals.last_signal = None
 
 
 def test_a_schedulers_signal_is_passed_on_after_the_run_was_saved(heard):
@@ -24,7 +24,7 @@ def test_a_schedulers_signal_is_passed_on_after_the_run_was_saved(heard):
         signal.raise_signal(signal.SIGTERM)
         signal.raise_signal(signal.SIGUSR2)
         assert stop and not heard, "a second, different signal must not interrupt the saving"
-    signals.pass_on()
+    signals.forward_signal()
     assert heard == [signal.SIGUSR2]
 
 
@@ -32,15 +32,15 @@ def test_sigterm_under_submitit_does_not_look_like_done(heard):
     with signals.stop_signals():
         signal.raise_signal(signal.SIGTERM)
     with pytest.raises(SystemExit):
-        signals.pass_on()
+        signals.forward_signal()
 
 
 def test_the_same_signal_twice_interrupts_at_once(heard):
     with pytest.raises(KeyboardInterrupt), signals.stop_signals():
         signal.raise_signal(signal.SIGINT)
         signal.raise_signal(signal.SIGINT)
-    with pytest.raises(KeyboardInterrupt), signals.patient():
-        signals.last = None
+    with pytest.raises(KeyboardInterrupt), signals.wait_for_runs_to_save():
+        signals.last_signal = None
         signal.raise_signal(signal.SIGINT)
         signal.raise_signal(signal.SIGINT)
 
@@ -51,7 +51,7 @@ def test_ctrl_c_reaches_workers_of_ray_and_no_other_process():
         subprocess.Popen([name, "-c", code], executable=sys.executable) for name in ("ray::_run_job", "wandb-core")
     )
     try:
-        signals.reach_workers()
+        signals.terminate_ray_workers()
         assert ray.wait(timeout=10) == -signal.SIGTERM and other.poll() is None
     finally:
         other.kill()

@@ -1,0 +1,51 @@
+"""The contract between networks and methods."""
+
+from torch import Tensor, nn
+
+
+class Network(nn.Module):
+    """A classifier that is split into a feature extractor and a head: float32 [B, C, H, W] → logits [B, K].
+
+    A subclass sets `feature_channels`, implements `features`, and either sets `classifier`, a layer from the pooled
+    features [B, feature_channels] to logits, or implements `head`. The run passes `channels` (C) and `classes` (K) as
+    keyword arguments to the constructor; all other arguments come from the network's yaml file and are keyword-only too.
+    A constructor raises UserError for values that the network does not support; the run calls it with placeholders for
+    `channels` and `classes` before it loads the images, so that such errors appear at once.
+
+    Every method calls `forward`. Some need more:
+
+    - ReMixMatch and Mean Teacher with two outputs attach a linear layer to the pooled features: they call `features`,
+      `pool` and `head`.
+    - CCT perturbs a feature map of shape [B, feature_channels, h, w]: it needs `has_feature_map`.
+    """
+
+    feature_channels: int
+    """The number of channels of the features, that is, the size of the pooled features."""
+
+    has_feature_map: bool = True
+    """Whether `features` returns a feature map of shape [B, feature_channels, h, w]. False for other layouts."""
+
+    classifier: nn.Module
+
+    def features(self, images: Tensor) -> Tensor:
+        """The features of the last layer before the classifier, at all positions.
+
+        A feature map [B, feature_channels, h, w]; or channels-last [B, h, w, feature_channels], tokens
+        [B, N, feature_channels] or a vector [B, feature_channels], with `has_feature_map` set to False.
+        """
+        raise NotImplementedError
+
+    def pool(self, features: Tensor) -> Tensor:
+        """The mean of the features over all positions: [B, feature_channels], in any of the layouts of `features`."""
+        if features.ndim == 4 and features.shape[1] == self.feature_channels:
+            return features.mean((2, 3))
+        positions = tuple(range(1, features.ndim - 1))
+        return features.mean(positions) if positions else features
+
+    def head(self, features: Tensor) -> Tensor:
+        """The logits [B, K] of the features."""
+        return self.classifier(self.pool(features))
+
+    def forward(self, images: Tensor) -> Tensor:
+        """The logits [B, K] of the images."""
+        return self.head(self.features(images))

@@ -1,0 +1,162 @@
+"""Combinations of method, network, augmentation and images: those that cannot work are refused in one line before training."""
+
+import copy
+import functools
+
+import pytest
+import torch
+from conftest import options, parsed, settings
+from torch import Tensor
+
+from meanteacher.config.errors import UserError
+from meanteacher.config.settings import Choices, Settings
+from meanteacher.config.types import PositiveInt
+from meanteacher.data.batch import Labeled, Unlabeled
+from meanteacher.methods.base import Method, check_combination
+from meanteacher.models import Network
+from meanteacher.runs.build import check_before_loading, construct_method
+from meanteacher.runs.run_dir import RunDir
+from meanteacher.runs.session import Session
+
+NEED_STRONG = {"adamatch", "fixmatch", "flexmatch", "freematch", "remixmatch", "softmatch", "uda"}
+VIT = ("model=timm", "model.name=vit_tiny_patch16_224", "model.image_size=32")
+
+
+@functools.cache
+def compose_method(name: str) -> dict:
+    return settings(f"method={name}")["method"]
+
+
+def construct(*overrides: str) -> Method:
+    return construct_method(parsed(*overrides), channels=3, classes=10, images=20)
+
+
+def train_one_step(method: Method, size: int) -> Tensor:
+    """The loss of one step on 4 labeled and 6 unlabeled random images; every gradient is checked to be finite."""
+    method.train()
+    labeled = Labeled(
+        torch.arange(4), tuple(torch.randn(4, 3, size, size) for _ in method.views.labeled), torch.arange(4)
+    )
+    unlabeled = Unlabeled(torch.arange(6), tuple(torch.randn(6, 3, size, size) for _ in method.views.unlabeled))
+    loss = method.training_step(labeled, unlabeled, torch.tensor(5.0)).loss
+    loss.backward()
+    assert all(p.grad is None or p.grad.isfinite().all() for p in method.parameters())
+    assert any(p.grad is not None and p.grad.any() for p in method.student.parameters())
+    return loss
+
+
+@pytest.mark.parametrize("experiment", options("experiment"))
+def test_a_recipe_refuses_exactly_the_methods_whose_views_it_lacks(experiment):
+    recipe = settings(f"experiment={experiment}")
+    if "width" in recipe["model"]:
+        recipe["model"]["width"] = 8 if "shake" in recipe["model"]["_target_"] else 1
+    views = recipe["augment"]["views"]
+    for name in options("method"):
+        combined = Settings.parse(recipe | {"method": compose_method(name)})
+        if name in NEED_STRONG and "strong" not in views:
+            with pytest.raises(UserError, match="needs the augmented view 'strong'.* augment=standard has it"):
+                check_before_loading(combined, views)
+        else:
+            check_before_loading(combined, views)
+    combined = Settings.parse(recipe | {"method": compose_method("supervised")})
+    check_combination(construct_method(combined, channels=3, classes=10, images=20), views, (3, 32, 32))
+
+
+def test_the_check_draws_no_random_numbers():
+    before = torch.get_rng_state()
+    chosen = parsed("method=mean_teacher", "model=convnet13")
+    check_before_loading(chosen, ["weak"])
+    assert torch.equal(torch.get_rng_state(), before)
+    method = construct_method(chosen, channels=3, classes=10, images=20)
+    before, state = torch.get_rng_state(), copy.deepcopy(method.state_dict())
+    check_combination(method, ["weak"], (3, 32, 32))
+    assert torch.equal(torch.get_rng_state(), before)
+    assert all(torch.equal(value, state[name]) for name, value in method.state_dict().items())
+    assert all(module.training for module in method.student.modules())
+
+
+def start_session(folder, *overrides: str) -> None:
+    with RunDir(folder / "run", "", False) as run_dir:
+        Session(parsed("logger=jsonl", f"data_dir={folder}", *overrides), Choices(), run_dir, show_progress=False)
+
+
+@pytest.mark.parametrize(
+    ("overrides", "message"),
+    [
+        (["method=fixmatch", "augment=none"], "FixMatch needs the augmented view 'strong'"),
+        (["model.depth=27"], "model.depth=27: "),
+        (["model=torchvision", "model.name=resnt18"], "model.name=resnt18: .*; did you mean resnet18\\?"),
+        (["model=torchvision", "model.name=vit_b_32", "method=cct"], "CCT needs the feature map"),
+    ],
+)
+def test_a_combination_is_refused_before_images_are_loaded(tmp_path, monkeypatch, overrides, message):
+    monkeypatch.setattr("torchvision.datasets.CIFAR10", None)
+    with pytest.raises(UserError, match=message) as error:
+        start_session(tmp_path, "dataset=cifar10", *overrides)
+    assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("overrides", "message"),
+    [
+        (["model=convnet13", "dataset.image_size=8"], "ConvNet13 cannot process images of 1×8×8 \\("),
+        (["model=torchvision"], "model=torchvision needs images with 3 channels, but these have 1"),
+    ],
+)
+def test_images_that_the_network_cannot_process_are_refused_after_loading(tmp_path, overrides, message):
+    with pytest.raises(UserError, match=message) as error:
+        start_session(tmp_path, "experiment=quickstart", *overrides)
+    assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize("method", ["remixmatch", "mean_teacher_dual", "mean_teacher"])
+def test_a_vision_transformer_of_timm_trains(method):
+    pytest.importorskip("timm")
+    built = construct(f"method={method}", *VIT)
+    check_combination(built, ["weak", "strong"], (3, 32, 32))
+    train_one_step(built, 32)
+
+
+def test_a_vision_transformer_of_timm_is_refused_by_cct_and_for_images_of_another_size():
+    pytest.importorskip("timm")
+    with pytest.raises(UserError, match="CCT needs the feature map"):
+        check_before_loading(parsed("method=cct", *VIT), ["weak"])
+    with pytest.raises(UserError, match="Timm cannot process images of 3×40×40 \\("):
+        check_combination(construct("method=supervised", *VIT), ["weak"], (3, 40, 40))
+
+
+@pytest.mark.parametrize("method", ["cct", "remixmatch", "mean_teacher_dual"])
+@pytest.mark.parametrize("library", ["timm", "torchvision"])
+def test_a_convolutional_network_of_a_library_trains(method, library):
+    pytest.importorskip(library)
+    built = construct(f"method={method}", f"model={library}", "model.name=resnet18")
+    check_combination(built, ["weak", "strong"], (3, 32, 32))
+    train_one_step(built, 32)
+
+
+def test_a_vision_transformer_of_torchvision_works_with_a_second_output():
+    built = construct("method=mean_teacher_dual", "model=torchvision", "model.name=vit_b_32", "model.image_size=32")
+    check_combination(built, ["weak"], (3, 32, 32))
+    with pytest.raises(UserError, match="model.image_size=32: "):
+        check_combination(built, ["weak"], (3, 64, 64))
+
+
+class GrayOnly(Network):
+    """A network without features that accepts gray images only."""
+
+    def __init__(self, *, channels: PositiveInt, classes: PositiveInt):
+        super().__init__()
+        if channels != 1:
+            raise UserError("gray images only")
+        self.classifier = torch.nn.Linear(1, classes)
+
+    def forward(self, images):
+        return self.classifier(images.mean((2, 3)))
+
+
+def test_a_network_without_features_works_with_the_methods_that_need_none():
+    gray = parsed().replace({"model": {"_target_": f"{__name__}.GrayOnly"}})
+    check_before_loading(gray, ["weak"])
+    for name in ("cct", "remixmatch", "mean_teacher_dual"):
+        with pytest.raises(UserError, match="needs a network with features, which GrayOnly does not have"):
+            construct_method(gray.replace({"method": compose_method(name)}), channels=1, classes=10, images=20)
