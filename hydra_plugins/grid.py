@@ -1,6 +1,6 @@
 """The sweeper under the name by which Hydra finds it.
 
-Hydra accepts as a plugin only a class that is defined in the namespace `hydra_plugins`, so a mere import does not suffice.
+Hydra accepts as a plugin only a class that is defined in the namespace `hydra_plugins`; an import is not enough.
 """
 
 from meanteacher.sweeps import grid

@@ -14,8 +14,8 @@ class RunInfo:
 
     folder: the run folder. id: the run's digest, the same after a resume. config: the resolved configuration as plain
     builtins. group, name, tags: how the run is found among others. steps: the length of the run in training steps.
-    start_step: the step at which a resumed run continues, else 0. kind: `train`, or `comparison` for the run that holds the
-    table of a sweep.
+    start_step: the step at which a resumed run continues, else 0. kind: `train`, or `comparison` for the run that holds
+    the table of a sweep.
     """
 
     folder: Path

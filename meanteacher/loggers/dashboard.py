@@ -117,7 +117,7 @@ def make_workspace(entity: str, project: str, group: str | None) -> "ws.Workspac
 
 
 def make_report(entity: str, project: str, group: str | None) -> "wr.Report":
-    """A report with the panels of the view under headings. A run set without a project uses the report's own project."""
+    """A report with the panels of the view under headings. A run set without a project uses that of the report."""
     by = [f"config.{METHOD}", f"config.{LABEL}"]
     finished, of_sweep = make_filter(group, "State == 'finished'"), make_filter(group, f"JobType == '{COMPARISON}'")
     blocks: list = [

@@ -1,7 +1,7 @@
 """The JSON that wandb-workspaces sends to W&B for a view.
 
-Written against wandb-workspaces 0.4.13, in which the method `_to_model` is private; tests/loggers/test_dashboard.py fails
-if it changes.
+Written against wandb-workspaces 0.4.13, in which the method `_to_model` is private; tests/loggers/test_dashboard.py
+fails if it changes.
 """
 
 import json

@@ -15,7 +15,7 @@ class Jsonl(Logger):
     _file: TextIO
 
     def start(self, run: RunInfo) -> None:
-        """Open the file. In a resumed run, keep its complete lines up to `run.start_step`; else start with an empty file."""
+        """Open the file. A resumed run keeps its complete lines up to `run.start_step`; any other starts empty."""
         path = run.folder / "metrics.jsonl"
         lines = _lines_until(path, run.start_step) if run.start_step and path.exists() else []
         write_atomically(path, b"".join(lines))

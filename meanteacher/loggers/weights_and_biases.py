@@ -28,8 +28,8 @@ class Wandb(Logger):
     """Records a run in Weights & Biases. The keys of its configuration are flat and dotted, such as `optimizer.lr`.
 
     mode: `auto` takes the environment variable WANDB_MODE, or `online` if it is not set. Without credentials (in the
-    environment, netrc or wandb's settings) or without an answer from the server, `online` becomes `offline`. A run that was
-    resumed offline has a folder per attempt, all with the same run id.
+    environment, netrc or wandb's settings) or without an answer from the server, `online` becomes `offline`. A run that
+    was resumed offline has a folder per attempt, all with the same run id.
     """
 
     _run: "wandb.Run"

@@ -37,7 +37,7 @@ def estimate_seconds(sweep: Sweep) -> dict[Path, float]:
     log.info("cost    about %s if run one after another on this machine (%s)", format_duration(total), cpu_name())
     if total > LONG_HOURS * 3600:
         log.warning(
-            "        for a shorter sweep, use sweep=digits, which takes minutes, or fewer and smaller runs, for example "
+            "        for a shorter sweep, use sweep=digits, which takes minutes, or fewer and smaller runs, as with "
             "seed=0 label=1000,4000 steps=%d model=wrn_10_1",
             max(1, sweep.jobs[0].settings.steps // 10),
         )

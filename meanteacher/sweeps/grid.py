@@ -32,8 +32,8 @@ SUBDIR = "hydra.sweep.subdir"
 class Grid(Sweeper):
     """Runs every combination of the values, skips finished runs, and compares all runs at the end.
 
-    params: values by key, as in `seed: 0,1,2`; values on the command line take their place. Any launcher of Hydra runs the
-    jobs. Whether a run succeeded is read from its run folder.
+    params: values by key, as in `seed: 0,1,2`; values on the command line take their place. Any launcher of Hydra runs
+    the jobs. Whether a run succeeded is read from its run folder.
     """
 
     def __init__(self, params: dict[str, str] | None):
@@ -49,7 +49,7 @@ class Grid(Sweeper):
     def sweep(self, arguments: list[str]) -> None:
         """Plan, run and compare. arguments: the overrides on the command line.
 
-        Raises UserError for a bad value in any run before the first run starts, and at the end if runs are not finished.
+        Raises UserError for a bad value in any run before the first starts, and at the end if runs are not finished.
         """
         from meanteacher.sweeps.progress import SweepProgress
 

@@ -28,10 +28,10 @@ TAIL_BYTES = 8192
 
 
 class SweepProgress:
-    """Shows the progress within a `with` block: a bar on a terminal, else a line for every tenth of the runs that ended.
+    """Shows the progress within a `with` block: a bar on a terminal, else a line per tenth of the runs that ended.
 
-    seconds: the estimated duration of each missing job, by run folder. Weighted with it, the share of the steps that are
-    done gives the remaining time.
+    seconds: the estimated duration of each missing job, by run folder. Weighted with it, the share of the steps that
+    are done gives the remaining time.
     """
 
     def __init__(self, sweep: Sweep, seconds: dict[Path, float]):

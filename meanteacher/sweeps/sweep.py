@@ -41,9 +41,9 @@ class Job:
 class Sweep:
     """The jobs of one sweep, one per run folder. The same jobs always make the same sweep, in the same folder.
 
-    name: the option of the config group `sweep`. command: the command that repeats the sweep. output: the folder that holds
-    the run folders. finished: the results of the jobs that were finished before the sweep, by run folder. missing: all other
-    jobs, and with `fresh=true` every job.
+    name: the option of the config group `sweep`. command: the command that repeats the sweep. output: the folder that
+    holds the run folders. finished: the results of the jobs that were finished before the sweep, by run folder.
+    missing: all other jobs, and with `fresh=true` every job.
     """
 
     def __init__(self, *, name: str, command: str, output: Path, jobs: list[Job]):
@@ -89,7 +89,7 @@ class Sweep:
         return [job for job in self.jobs if not is_finished(job.read_result())]
 
     def compare(self) -> None:
-        """Write the comparison into the sweep's folder, record it in W&B if the runs are recorded there, and log it last."""
+        """Write the comparison into the sweep's folder, record it in W&B like the runs, and log it last."""
         from meanteacher.comparison.command import compare
 
         comparison = compare([self.folder], self.folder)
