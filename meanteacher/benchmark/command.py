@@ -1,4 +1,4 @@
-"""Measure a method's training step on this machine, next to a plain loop. Overrides are those of `meanteacher train`."""
+"""Measure a method's training step on this machine, next to a plain loop. Overrides are those of `train`."""
 
 import argparse
 import json

@@ -51,8 +51,8 @@ def format_bounds(measurements: dict) -> list[str]:
     seconds = measurements["seconds_per_step"][last]
     overhead = (100 * np.divide(measurements["fit_seconds_per_step"], seconds) - 100).tolist()
     return [
-        f"fit() with its logs every {measurements['steps']} steps takes {median_and_range(overhead, '+.1f')} % more than "
-        "bare steps",
+        f"fit() with its logs every {measurements['steps']} steps takes "
+        f"{median_and_range(overhead, '+.1f')} % more than bare steps",
         f"roofline {measurements['images_per_step'] / bound['seconds']:.0f} images/s: "
         f"{bound['flops'] / 1e9:.3g} GFLOP and {bound['bytes'] / 1e9:.3g} GB per step at "
         f"{bound['flops_per_second'] / 1e12:.2f} TFLOP/s and "

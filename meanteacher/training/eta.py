@@ -58,7 +58,7 @@ class TimeEstimator:
         self.seconds_per_step: float | None = None
 
     def add_reading(self, step: int, training_seconds: float) -> None:
-        """Record the training time after one of `reading_steps`. The last one completes the estimate, which is logged."""
+        """Record the training time after one of `reading_steps`. The last one gives the estimate, which is logged."""
         self.readings.append((step, training_seconds))
         if step == self.reading_steps[-1]:
             rates = [(later - earlier) / (end - start) for (start, earlier), (end, later) in pairwise(self.readings)]

@@ -126,7 +126,7 @@ class Trainer:
         return self.train_step.models()
 
     def predict(self, part: str) -> tuple[str, Tensor]:
-        """The name of the network to deploy and its predicted classes on a part of the data: int64 [N], on the device."""
+        """The network to deploy, by name, and its predicted classes on a part of the data: int64 [N] on the device."""
         name, model = list(self.models().items())[-1]
         return name, self.evaluator.logits(model, part).argmax(dim=1)
 

@@ -105,7 +105,7 @@ class Clock:
 
 @pytest.fixture
 def clock(monkeypatch) -> Clock:
-    """A run on an imaginary clock: a step takes 2 s, the first steps more, and an evaluation 3 s, the first one 30 s."""
+    """A clock that advances by the seconds of each training step."""
     clock, original = Clock(), TrainStep.__call__
 
     def take(self, step):

@@ -1,14 +1,9 @@
 """Means of metrics, which hold no autograd graph, and the training time."""
 
-import pytest
 import torch
-from conftest import options, parsed
 from torch import nn
 
-from meanteacher.config.settings import Choices
 from meanteacher.methods.base import Method, StepOutput
-from meanteacher.runs.run_dir import RunDir
-from meanteacher.runs.session import Session
 from meanteacher.training import meters
 from meanteacher.training.meters import Meter, Stopwatch
 from meanteacher.training.train_step import detached_metrics
@@ -32,17 +27,6 @@ def test_sums_are_updated_in_place():
     address = meter.sums["loss"].data_ptr()
     meter.add({"loss": torch.tensor(3.0)})
     assert meter.sums["loss"].item() == 5 and meter.sums["loss"].data_ptr() == address
-
-
-@pytest.mark.parametrize("method", options("method"))
-def test_no_metric_of_a_step_keeps_the_graph(method, tmp_path):
-    settings = parsed(
-        "experiment=quickstart", "trainer.labeled_batch=8", "trainer.unlabeled_batch=8", f"method={method}"
-    )
-    with RunDir(tmp_path / "run", "", False) as run_dir:
-        step = Session(settings.replace({"logger": {}}), Choices(), run_dir, show_progress=False).trainer.train_step
-        step(0)
-    assert step.meter.sums and not any(total.requires_grad for total in step.meter.sums.values())
 
 
 def test_metrics_are_detached_inside_of_what_is_compiled():

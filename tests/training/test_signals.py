@@ -1,4 +1,4 @@
-"""Signals: a run is saved first, and whoever waits for the signal hears of it after that."""
+"""A stop signal ends a run after its step, and is passed on to other handlers after the run was saved."""
 
 import signal
 import subprocess
@@ -10,32 +10,32 @@ from meanteacher.training import signals
 
 
 @pytest.fixture
-def heard():
-    """What arrives at a handler of SIGUSR2, as submitit has one."""
-    found = []
-    old = signal.signal(signal.SIGUSR2, lambda number, frame: found.append(number))
-    yield found
-    signal.signal(signal.SIGUSR2, old)
+def received():
+    """The signals that arrive at a handler of SIGUSR2 like submitit's."""
+    numbers = []
+    previous = signal.signal(signal.SIGUSR2, lambda number, frame: numbers.append(number))
+    yield numbers
+    signal.signal(signal.SIGUSR2, previous)
     signals.last_signal = None
 
 
-def test_a_schedulers_signal_is_passed_on_after_the_run_was_saved(heard):
+def test_a_signal_of_the_scheduler_is_forwarded_after_the_run_was_saved(received):
     with signals.stop_signals() as stop:
         signal.raise_signal(signal.SIGTERM)
         signal.raise_signal(signal.SIGUSR2)
-        assert stop and not heard, "a second, different signal must not interrupt the saving"
+        assert stop and not received, "a second, different signal must not interrupt the saving"
     signals.forward_signal()
-    assert heard == [signal.SIGUSR2]
+    assert received == [signal.SIGUSR2]
 
 
-def test_sigterm_under_submitit_does_not_look_like_done(heard):
+def test_sigterm_under_submitit_ends_the_process(received):
     with signals.stop_signals():
         signal.raise_signal(signal.SIGTERM)
     with pytest.raises(SystemExit):
         signals.forward_signal()
 
 
-def test_the_same_signal_twice_interrupts_at_once(heard):
+def test_the_same_signal_twice_interrupts_immediately(received):
     with pytest.raises(KeyboardInterrupt), signals.stop_signals():
         signal.raise_signal(signal.SIGINT)
         signal.raise_signal(signal.SIGINT)
@@ -45,7 +45,7 @@ def test_the_same_signal_twice_interrupts_at_once(heard):
         signal.raise_signal(signal.SIGINT)
 
 
-def test_ctrl_c_reaches_workers_of_ray_and_no_other_process():
+def test_ctrl_c_terminates_ray_workers_and_no_other_process():
     code = "import time; time.sleep(60)"
     ray, other = (
         subprocess.Popen([name, "-c", code], executable=sys.executable) for name in ("ray::_run_job", "wandb-core")

@@ -1,4 +1,4 @@
-"""The step: nothing is read back from the device in it, compiled or captured it computes what it computes eagerly."""
+"""A training step does not synchronize with the device, and gives the same results compiled or captured as eagerly."""
 
 import copy
 from contextlib import contextmanager
@@ -7,6 +7,7 @@ import pytest
 import torch
 from conftest import options, parsed
 from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
 
 from meanteacher.config.settings import Choices
 from meanteacher.runs.run_dir import RunDir
@@ -20,11 +21,11 @@ cuda = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
 
 
 class NoSync(TorchDispatchMode):
-    """Raises at an operation whose result the host must wait for: a value, or a shape that depends on values."""
+    """Raises AssertionError at an operation that makes the host wait for a value, or for a shape that depends on values."""
 
     def __enter__(self):
         def refuse(*args, **kwargs):
-            raise AssertionError("this waits for the device")
+            raise AssertionError("the host waits for the device")
 
         self.patch = pytest.MonkeyPatch()
         for name in ("cpu", "numpy", "tolist", "item"):
@@ -38,38 +39,30 @@ class NoSync(TorchDispatchMode):
     def __torch_dispatch__(self, function, types, args=(), kwargs=None):
         name = function.overloadpacket.__name__
         mask = name.startswith("index") and any(
-            isinstance(i, torch.Tensor) and i.dtype in (torch.bool, torch.uint8) for i in flat(args[1:2])
+            isinstance(index, torch.Tensor) and index.dtype in (torch.bool, torch.uint8)
+            for index in tree_leaves(args[1:2])
         )
         if mask or name.startswith(SYNCS):
-            raise AssertionError(f"{name} waits for the device")
+            raise AssertionError(f"{name}: the host waits for the device")
         return function(*args, **(kwargs or {}))
 
 
-def flat(values):
-    for value in values:
-        if isinstance(value, (list, tuple)):
-            yield from flat(value)
-        else:
-            yield value
-
-
 @contextmanager
-def step(folder, *overrides):
-    chosen = parsed(*SMALL, *overrides)
-    with RunDir(folder, "", False) as kept:
-        found = Session(chosen, Choices(), kept, show_progress=False).trainer.train_step
-        found.method.train()
-        yield found
+def open_step(folder, *overrides):
+    """The train step of a run with small batches."""
+    with RunDir(folder, "", False) as run_dir:
+        yield Session(parsed(*SMALL, *overrides), Choices(), run_dir, show_progress=False).trainer.train_step
 
 
-def trained(folder, count, *overrides):
-    with step(folder, *overrides) as one:
-        for k in range(count):
-            one(k)
-        return one.state_dict()
+def train_steps(folder, count, *overrides):
+    """The state after the first `count` steps."""
+    with open_step(folder, *overrides) as train_step:
+        for number in range(count):
+            train_step(number)
+        return train_step.state_dict()
 
 
-def test_the_watch_sees_what_waits():
+def test_no_sync_detects_what_waits_for_the_device():
     values = torch.arange(3.0)
     for work in (
         lambda: values.sum().item(),
@@ -83,24 +76,24 @@ def test_the_watch_sees_what_waits():
 
 @pytest.mark.parametrize("optimizer", options("optimizer"))
 @pytest.mark.parametrize("method", options("method"))
-def test_a_step_reads_nothing_back(method, optimizer, tmp_path):
-    with step(tmp_path / "run", f"method={method}", f"optimizer={optimizer}", "schedule=cosine") as one:
-        one(0)
+def test_a_step_does_not_synchronize(method, optimizer, tmp_path):
+    with open_step(tmp_path / "run", f"method={method}", f"optimizer={optimizer}", "schedule=cosine") as train_step:
+        train_step(0)
         with NoSync():
-            one(1)
+            train_step(1)
 
 
 @pytest.mark.parametrize("method", options("method"))
-def test_a_compiled_loss_is_the_eager_one(method, tmp_path):
+def test_a_compiled_loss_equals_the_eager_loss(method, tmp_path):
     same = (f"method={method}", "trainer.precision=fp32", "model.dropout=0.3")
     device.prepare(torch.device("cpu"), compiled=True)
-    with step(tmp_path / "run", *same) as one:
-        eager = one.loss_and_metrics
-        compiled = torch.compile(eager, fullgraph=one.method.fullgraph, backend="aot_eager")
-        labeled, unlabeled = one.batches.views(*one.batches.draw(3), one.method.views)
-        losses, state = [], copy.deepcopy(one.method.state_dict())
+    with open_step(tmp_path / "run", *same) as train_step:
+        eager = train_step.loss_and_metrics
+        compiled = torch.compile(eager, fullgraph=train_step.method.fullgraph, backend="aot_eager")
+        labeled, unlabeled = train_step.batches.views(*train_step.batches.draw(3), train_step.method.views)
+        losses, state = [], copy.deepcopy(train_step.method.state_dict())
         for step_function in (eager, compiled):
-            one.method.load_state_dict(state)
+            train_step.method.load_state_dict(state)
             torch.manual_seed(0)
             losses.append(step_function(labeled, unlabeled, torch.tensor(3.0))[0])
     torch.testing.assert_close(*losses, rtol=1e-5, atol=1e-6)
@@ -108,15 +101,15 @@ def test_a_compiled_loss_is_the_eager_one(method, tmp_path):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("method", options("method"))
-def test_compiled_steps_are_the_eager_ones(method, tmp_path):
-    """Each from the same weights: over several steps of an untrained network rounding grows tenfold at each."""
+def test_compiled_steps_equal_eager_steps(method, tmp_path):
+    """Each step starts from the same weights: in an untrained network, rounding errors grow tenfold per step."""
     same = (f"method={method}", "trainer.precision=fp32")
-    with step(tmp_path / "eager", *same, "trainer.compile=never") as eager:
+    with open_step(tmp_path / "eager", *same, "trainer.compile=never") as eager:
         states = [copy.deepcopy(eager.method.state_dict())]
         for k in range(3):
             eager(k)
             states.append(copy.deepcopy(eager.method.state_dict()))
-    with step(tmp_path / "compiled", *same, "trainer.compile=always") as compiled:
+    with open_step(tmp_path / "compiled", *same, "trainer.compile=always") as compiled:
         for k in range(3):
             compiled.method.load_state_dict(states[k])
             compiled(k)
@@ -124,54 +117,57 @@ def test_compiled_steps_are_the_eager_ones(method, tmp_path):
                 torch.testing.assert_close(value, states[k + 1][name], rtol=1e-3, atol=3e-4)
 
 
-def test_the_teacher_follows_after_the_optimizers_step(tmp_path):
-    with step(tmp_path / "run", "method=mean_teacher", "optimizer.lr=0.1") as one:
-        before = one.method.student.classifier.weight.detach().clone()
-        one(0)
-        student, teacher = one.method.student.classifier.weight, one.method.teacher.model.classifier.weight
+def test_the_teacher_follows_the_student_after_the_optimizer_step(tmp_path):
+    with open_step(tmp_path / "run", "method=mean_teacher", "optimizer.lr=0.1") as train_step:
+        before = train_step.method.student.classifier.weight.detach().clone()
+        train_step(0)
+        student, teacher = (
+            train_step.method.student.classifier.weight,
+            train_step.method.teacher.model.classifier.weight,
+        )
     assert not torch.equal(student, before)
     torch.testing.assert_close(teacher, (before + student) / 2)
 
 
 @pytest.mark.parametrize("method", options("method"))
 def test_the_sums_of_metrics_keep_no_graph(method, tmp_path):
-    with step(tmp_path / "run", f"method={method}") as one:
-        one(0)
-        assert not any(total.requires_grad for total in one.meter.sums.values())
+    with open_step(tmp_path / "run", f"method={method}") as train_step:
+        train_step(0)
+        assert not any(total.requires_grad for total in train_step.meter.sums.values())
 
 
-def test_the_learning_rate_is_that_of_the_schedule(tmp_path):
-    with step(tmp_path / "run", "steps=4", "schedule=cosine", "optimizer.lr=0.1") as one:
+def test_the_learning_rate_is_set_by_the_schedule(tmp_path):
+    with open_step(tmp_path / "run", "steps=4", "schedule=cosine", "optimizer.lr=0.1") as train_step:
         for k, expected in enumerate((1, 0.8535534, 0.5, 0.1464466)):
-            one(k)
-            for group in one.optimizer.param_groups:
+            train_step(k)
+            for group in train_step.optimizer.param_groups:
                 assert group["lr"].item() == pytest.approx(0.1 * expected)
 
 
-def test_the_augmentation_is_drawn_anew_at_each_step_and_again_at_the_same(tmp_path):
-    with step(tmp_path / "run") as one:
-        raw, found = one.batches.draw(3), []
-        for k in (3, 4, 3):
-            one.batches.draw(k)  # seeds the views
-            found.append(one.batches.views(*raw, one.method.views)[1].views)
-    assert all(torch.equal(a, b) for a, b in zip(found[0], found[2], strict=True))
-    assert not any(torch.equal(a, b) for a, b in zip(found[0], found[1], strict=True))
+def test_the_augmentation_is_a_function_of_the_step(tmp_path):
+    with open_step(tmp_path / "run") as train_step:
+        images, drawn = train_step.batches.draw(3), []
+        for number in (3, 4, 3):
+            train_step.batches.draw(number)  # seeds the views
+            drawn.append(train_step.batches.views(*images, train_step.method.views)[1].views)
+    assert all(torch.equal(a, b) for a, b in zip(drawn[0], drawn[2], strict=True))
+    assert not any(torch.equal(a, b) for a, b in zip(drawn[0], drawn[1], strict=True))
 
 
-def test_compiling_is_chosen_where_it_pays():
+def test_auto_compiles_long_runs_on_a_gpu():
     gpu, cpu = torch.device("cuda"), torch.device("cpu")
     choose = device.choose_compile
     assert choose("auto", gpu, 2000) and not choose("auto", gpu, 1999) and not choose("auto", cpu, 10**6)
     assert choose("always", cpu, 1) and not choose("never", gpu, 10**6)
 
 
-class Recorded:
+class FakeGraph:
     """Stands in for a CUDA graph: a replay runs the captured function again on the captured tensors."""
 
-    last = None
+    captured = None
 
     def __init__(self):
-        self.work, self.generators, Recorded.last = lambda: None, [], self
+        self.work, self.generators, FakeGraph.captured = lambda: None, [], self
 
     def register_generator_state(self, generator):
         self.generators.append(generator)
@@ -182,7 +178,7 @@ class Recorded:
 
 @pytest.fixture
 def no_cuda(monkeypatch):
-    """The part of torch.cuda that `CUDAGraphStep` uses, without a GPU; a capture runs nothing, as on a GPU."""
+    """Replaces the part of torch.cuda that `CUDAGraphStep` uses. As on a GPU, a capture runs nothing."""
 
     @contextmanager
     def nothing(*args, **kwargs):
@@ -192,29 +188,29 @@ def no_cuda(monkeypatch):
         def wait_stream(self, other):
             pass
 
-    monkeypatch.setattr(torch.cuda, "CUDAGraph", Recorded)
+    monkeypatch.setattr(torch.cuda, "CUDAGraph", FakeGraph)
     monkeypatch.setattr(torch.cuda, "Stream", Stream)
     monkeypatch.setattr(torch.cuda, "current_stream", Stream)
     monkeypatch.setattr(torch.cuda, "stream", nothing)
     monkeypatch.setattr(torch.cuda, "graph", nothing)
 
 
-def test_a_graph_is_captured_once_and_replayed_with_new_values(no_cuda):
+def test_a_step_is_captured_once_and_replayed_with_new_values(no_cuda):
     seen, generator = [], torch.Generator()
-    one = CUDAGraphStep(lambda x, y: seen.append((x.item(), len(y), id(x))), [generator])
+    graph_step = CUDAGraphStep(lambda x, y: seen.append((x.item(), len(y), id(x))), [generator])
     for k in range(EAGER_CALLS):
-        one(torch.tensor(k), torch.zeros(0))
-    assert [x for x, *_ in seen] == list(range(EAGER_CALLS)) and one.graph is None
-    one(torch.tensor(EAGER_CALLS), torch.zeros(0))
-    assert one.graph is Recorded.last and one.graph.generators == [generator]
-    one.graph.work = lambda: one.function(*one.inputs)
+        graph_step(torch.tensor(k), torch.zeros(0))
+    assert [x for x, *_ in seen] == list(range(EAGER_CALLS)) and graph_step.graph is None
+    graph_step(torch.tensor(EAGER_CALLS), torch.zeros(0))
+    assert graph_step.graph is FakeGraph.captured and graph_step.graph.generators == [generator]
+    graph_step.graph.work = lambda: graph_step.function(*graph_step.inputs)
     for k in (70, 80):
-        one(torch.tensor(k), torch.zeros(0))
+        graph_step(torch.tensor(k), torch.zeros(0))
     assert [x for x, *_ in seen[-2:]] == [70, 80] and seen[-1][2] == seen[-2][2], "the graph's own inputs"
-    assert Recorded.last is one.graph
+    assert FakeGraph.captured is graph_step.graph
 
 
-def test_a_failed_capture_is_said_and_the_steps_go_on(no_cuda, monkeypatch, caplog):
+def test_a_failed_capture_is_reported_and_the_steps_run_eagerly(no_cuda, monkeypatch, caplog):
     @contextmanager
     def refuse(*args, **kwargs):
         raise RuntimeError("operation not permitted when stream is capturing\nmore")
@@ -222,29 +218,29 @@ def test_a_failed_capture_is_said_and_the_steps_go_on(no_cuda, monkeypatch, capl
 
     monkeypatch.setattr(cuda_graph.torch.cuda, "graph", refuse)
     seen = []
-    one = CUDAGraphStep(lambda x: seen.append(x.item()), [])
+    graph_step = CUDAGraphStep(lambda x: seen.append(x.item()), [])
     for k in range(EAGER_CALLS + 3):
-        one(torch.tensor(k))
+        graph_step(torch.tensor(k))
     assert seen == list(range(EAGER_CALLS + 3))
     assert caplog.text.count("cannot be captured") == 1 and "more" not in caplog.text
 
 
 @cuda
 @pytest.mark.parametrize("method", options("method"))
-def test_a_graph_gives_the_bits_of_the_steps_it_replaces(method, tmp_path, monkeypatch):
+def test_a_graph_gives_the_same_bits_as_eager_steps(method, tmp_path, monkeypatch):
     same = (f"method={method}", "trainer.device=cuda", "trainer.compile=always", "model.dropout=0.3")
-    replayed = trained(tmp_path / "graph", EAGER_CALLS + 4, *same)
+    replayed = train_steps(tmp_path / "graph", EAGER_CALLS + 4, *same)
     monkeypatch.setattr(cuda_graph, "EAGER_CALLS", 10**9)
-    launched = trained(tmp_path / "launched", EAGER_CALLS + 4, *same)
+    launched = train_steps(tmp_path / "launched", EAGER_CALLS + 4, *same)
     assert all(torch.equal(launched["method"][name], value) for name, value in replayed["method"].items())
 
 
 @cuda
-def test_a_step_on_a_gpu_does_not_synchronize(tmp_path):
-    with step(tmp_path / "run", "trainer.device=cuda") as one:
-        one(0)
+def test_a_step_does_not_synchronize_on_a_gpu(tmp_path):
+    with open_step(tmp_path / "run", "trainer.device=cuda") as train_step:
+        train_step(0)
         torch.cuda.set_sync_debug_mode("error")
         try:
-            one(1)
+            train_step(1)
         finally:
             torch.cuda.set_sync_debug_mode("default")
