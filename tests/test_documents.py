@@ -133,5 +133,5 @@ def test_notebook_example_trains_and_gives_a_teacher(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     names = {}
     exec(code.replace("outputs/…/config.yaml", "config.yaml").replace('"steps": 500', '"steps": 6'), names)
-    assert 0 <= names["result"]["models"]["teacher"]["error_last"] <= 1
+    assert 0 <= names["measured"]["models"]["teacher"].error_last <= 1
     assert names["teacher"].state_dict()

@@ -1,6 +1,7 @@
-"""Our step in a process of its own, as a run would take it."""
+"""This package's training step, built as for a run, in a process of its own."""
 
 import os
+from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -8,36 +9,41 @@ from tempfile import TemporaryDirectory
 import torch
 from torch.profiler import ProfilerActivity, profile
 
-from meanteacher.benchmark import NAMES, Variant, roofline
-from meanteacher.benchmark.timing import timed
+from meanteacher.benchmark import roofline
+from meanteacher.benchmark.timing import time_seconds
+from meanteacher.benchmark.variants import Variant
 from meanteacher.config.settings import Choices, Settings
 from meanteacher.loggers.progress import Progress
 from meanteacher.runs.run_dir import RunDir
 from meanteacher.runs.session import Session
 from meanteacher.training.device import autocast
-from meanteacher.training.eta import FIRST
+from meanteacher.training.eta import WARMUP_STEPS
+
+CHOICES = {"dataset": "random", "optimizer": "sgd", "schedule": "cosine", "augment": "standard"}
+"""The options that all variants have in common."""
 
 PARTS = ("data", "augmentation", "forward+backward", "optimizer", "EMA")
-"""Of a step; what is left is `rest`: seeds, learning rate, sums of metrics."""
+"""Parts of a step. What is left is the `rest`: seeds, learning rate and sums of metrics."""
 
 KERNELS = 15
+"""The number of kernels that are listed."""
 
 
 @contextmanager
-def silent():
-    """Without what C++ writes to stderr."""
-    kept, nothing = os.dup(2), os.open(os.devnull, os.O_WRONLY)
-    os.dup2(nothing, 2)
+def silence_stderr() -> Iterator[None]:
+    """Within the context, discard what libraries in C++ write to standard error."""
+    stderr, null = os.dup(2), os.open(os.devnull, os.O_WRONLY)
+    os.dup2(null, 2)
     try:
         yield
     finally:
-        os.dup2(kept, 2)
-        os.close(kept)
-        os.close(nothing)
+        os.dup2(stderr, 2)
+        os.close(stderr)
+        os.close(null)
 
 
-class Stop(Progress):
-    """Ends `fit()` at its first log, before it would evaluate or save."""
+class StopAtFirstLog(Progress):
+    """Ends `fit()` at its first log, before it evaluates or saves, by raising InterruptedError."""
 
     def log(self, step: int, metrics: dict[str, float]) -> None:
         super().log(step, metrics)
@@ -45,66 +51,69 @@ class Stop(Progress):
 
 
 class Ours:
-    def __init__(self, settings: Settings, names: dict, variant: Variant):
+    """The step of a variant, warmed up. names: of model and method."""
+
+    def __init__(self, settings: Settings, names: dict[str, str], variant: Variant):
         trainer = settings.trainer.model_dump() | {"precision": variant.precision, "compile": variant.compile}
         self.open = ExitStack()
         root = Path(self.open.enter_context(TemporaryDirectory()))
-        folder = self.open.enter_context(RunDir(root / "run", "", False))
-        self.session = Session(settings.replace({"trainer": trainer}), Choices(**NAMES | names), folder)
+        self.run_dir = self.open.enter_context(RunDir(root / "run", "", False))
+        self.session = Session(settings.replace({"trainer": trainer}), Choices(**CHOICES | names), self.run_dir)
         self.trainer, self.device = self.session.trainer, self.session.device
-        self.trainer.loggers[-1] = Stop()
+        self.trainer.loggers[-1] = StopAtFirstLog()
         self.step = self.trainer.train_step
-        self.step.method.train()
-        for number in range(FIRST[self.step.compiled] + 1):
+        for number in range(WARMUP_STEPS):
             self.step(number)
 
     def seconds(self, steps: int) -> float:
-        """Per step."""
-        return timed(self.device, lambda: [self.step(number) for number in range(steps)]) / steps
+        """Seconds per step."""
+        return time_seconds(self.device, lambda: [self.step(number) for number in range(steps)]) / steps
 
     def fit_seconds(self, steps: int) -> float:
-        """Per step of `fit()` with its loggers, until its first log."""
-        return timed(self.device, self.session.fit) / steps
+        """Seconds per step of `fit()` with its loggers, up to its first log."""
+        return time_seconds(self.device, self.session.fit) / steps
 
     def parts(self, steps: int) -> dict[str, float]:
-        """Seconds of an eager step and of its parts, with the device idle in between."""
-        each = [self.step_parts() for _ in range(steps)]
-        return {part: sum(seconds[part] for seconds in each) / steps for part in each[0]}
+        """Mean seconds of an eager step and of its parts, with the device idle in between."""
+        timings = [self.time_parts() for _ in range(steps)]
+        return {part: sum(seconds[part] for seconds in timings) / steps for part in timings[0]}
 
-    def step_parts(self) -> dict[str, float]:
-        step, now, found = self.step, torch.zeros((), device=self.device), []
+    def time_parts(self) -> dict[str, float]:
+        """Seconds of one eager step and of its parts. Each part works on the results of the parts before it."""
+        step, number, drawn, views = self.step, torch.zeros((), device=self.device), [], []
         forward = autocast(self.device, step.precision)(step.method.training_step)
         work = {
-            "data": lambda: found.extend(step.batches.draw(0)),
-            "augmentation": lambda: found.extend(step.batches.views(*found, step.method.views)),
-            "forward+backward": lambda: forward(*found[2:], now).loss.backward(),
+            "data": lambda: drawn.extend(step.batches.draw(0)),
+            "augmentation": lambda: views.extend(step.batches.views(*drawn, step.method.views)),
+            "forward+backward": lambda: forward(*views, number).loss.backward(),
             "optimizer": lambda: (step.optimizer.step(), step.optimizer.zero_grad(set_to_none=True)),
-            "EMA": lambda: step.update_ema(now),
+            "EMA": lambda: step.update_averages(number),
         }
-        seconds = {name: timed(self.device, part) for name, part in work.items()}
-        raw = found[0].index, found[0].pixels, found[1].index, found[1].pixels
-        whole = timed(self.device, lambda: (step.batches.draw(0), step.compute(now, *raw)))
+        seconds = {part: time_seconds(self.device, function) for part, function in work.items()}
+        images = [tensor for batch in drawn for tensor in batch]
+        whole = time_seconds(self.device, lambda: (step.batches.draw(0), step.compute(number, *images)))
         return {"step": whole} | seconds | {"rest": whole - sum(seconds.values())}
 
     def roofline(self) -> dict:
-        """Of the same step, counted; see `roofline`."""
+        """The roofline bound of the forward and backward pass; see `roofline.bound`."""
         labeled, unlabeled = self.step.batches.views(*self.step.batches.draw(0), self.step.method.views)
-        now = torch.zeros((), device=self.device)
+        number = torch.zeros((), device=self.device)
 
-        def step() -> None:
+        def forward_backward() -> None:
             with autocast(self.device, self.step.precision):
-                loss = self.step.method.training_step(labeled, unlabeled, now).loss
+                loss = self.step.method.training_step(labeled, unlabeled, number).loss
             loss.backward()
             self.step.optimizer.zero_grad(set_to_none=True)
 
-        return roofline.bound(step, self.device, self.step.precision)
+        return roofline.bound(forward_backward, self.device, self.step.precision)
 
     def kernels(self) -> list[dict]:
-        """The most expensive kernels of a step (operators on a CPU), by their own time."""
-        activities = [ProfilerActivity.CPU] + [ProfilerActivity.CUDA] * (self.device.type == "cuda")
-        with silent(), profile(activities=activities) as profiler:
+        """The most expensive kernels of a step, or operators on a CPU, by the time spent in themselves."""
+        on_gpu = self.device.type == "cuda"
+        activities = [ProfilerActivity.CPU, *([ProfilerActivity.CUDA] if on_gpu else [])]
+        with silence_stderr(), profile(activities=activities) as profiler:
             self.seconds(1)
-        key = "self_device_time_total" if self.device.type == "cuda" else "self_cpu_time_total"
+        key = "self_device_time_total" if on_gpu else "self_cpu_time_total"
         events = sorted(profiler.key_averages(), key=lambda event: -getattr(event, key))
         total = sum(getattr(event, key) for event in events)
         return [

@@ -1,4 +1,7 @@
-"""The plain loop: a method as SSL repositories often train it, eager, in fp32 and NCHW, with images one by one in workers."""
+"""The plain loop: a step as repositories for semi-supervised learning often write it.
+
+It is eager, in fp32 and NCHW, and makes its images one at a time in the workers of a DataLoader.
+"""
 
 import time
 from collections.abc import Iterator
@@ -10,7 +13,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader
 from torchvision import transforms
 
-from meanteacher.benchmark.timing import timed
+from meanteacher.benchmark.timing import time_seconds
 from meanteacher.config.settings import Settings
 from meanteacher.data import Images
 from meanteacher.data.batch import Labeled, Unlabeled
@@ -18,10 +21,9 @@ from meanteacher.runs.build import build, build_method
 from meanteacher.training.device import choose_device
 
 
-def by_pillow(name: str, size: int, mean: list[float], std: list[float]) -> transforms.Compose:
-    """torchvision's counterpart of a view of conf/augment/standard.yaml, for one image."""
-    crop = transforms.RandomCrop(size, padding=4, padding_mode="reflect")
-    steps = [crop, transforms.RandomHorizontalFlip()]
+def build_transform(name: str, size: int, mean: list[float], std: list[float]) -> transforms.Compose:
+    """torchvision's counterpart of the view `name` of conf/augment/standard.yaml, for one image."""
+    steps = [transforms.RandomCrop(size, padding=4, padding_mode="reflect"), transforms.RandomHorizontalFlip()]
     if name == "strong":
         steps.append(transforms.RandAugment(num_ops=2))
     steps += [transforms.ToTensor(), transforms.Normalize(mean, std)]
@@ -30,12 +32,12 @@ def by_pillow(name: str, size: int, mean: list[float], std: list[float]) -> tran
     return transforms.Compose(steps)
 
 
-class ViewsOfOne:
-    """(index, target, view, …) of one image at a time."""
+class ViewDataset:
+    """A map-style data set whose items are (index, target, view, …), with a float32 [C, H, W] view for each name."""
 
     def __init__(self, images: Images, names: tuple[str, ...], mean: list[float], std: list[float]):
         self.pixels, self.targets = np.ascontiguousarray(images.pixels.transpose(0, 2, 3, 1)), images.targets
-        self.transforms = [by_pillow(name, self.pixels.shape[1], mean, std) for name in names]
+        self.transforms = [build_transform(name, self.pixels.shape[1], mean, std) for name in names]
 
     def __getitem__(self, index: int) -> tuple:
         image = Image.fromarray(self.pixels[index])
@@ -43,38 +45,44 @@ class ViewsOfOne:
 
 
 class Reference:
-    """The same method, network, batch and augmentation as ours. Its EMA is ours: one fused call, so not slower than usual."""
+    """The plain loop with the same method, network, batch and augmentation as this package's step.
+
+    Its EMA is this package's as well: one fused call, so it is no slower than usual.
+    """
 
     def __init__(self, settings: Settings):
-        keys, sgd = settings.trainer, settings.optimizer
-        self.device = choose_device(keys.device)
-        if keys.threads:
-            torch.set_num_threads(keys.threads)
+        trainer, sgd = settings.trainer, settings.optimizer.node
+        self.device = choose_device(trainer.device)
+        if trainer.threads:
+            torch.set_num_threads(trainer.threads)
         self.data = build(settings.dataset.node)
-        self.method = build_method(self.data, settings).to(self.device).train()
+        self.method = build_method(settings, self.data).to(self.device).train()
         values = {key: sgd[key] for key in ("lr", "momentum", "nesterov", "weight_decay")}
         self.optimizer = torch.optim.SGD(self.method.student.parameters(), **values)
-        norm = build(settings.augment).normalize
-        norm.fit(self.data.train.pixels)
-        self.norm = norm.mean.flatten().tolist(), norm.std.flatten().tolist()
-        self.sizes, self.label = (keys.labeled_batch, keys.unlabeled_batch), settings.label
+        normalize = build(settings.augment).normalize
+        normalize.fit(self.data.train.pixels)
+        self.mean, self.std = normalize.mean.flatten().tolist(), normalize.std.flatten().tolist()
+        self.labeled_batch, self.unlabeled_batch = trainer.labeled_batch, trainer.unlabeled_batch
+        self.label = settings.label
 
     def load(self, workers: int) -> None:
-        """Loaders without end, so that their workers stay; one for labeled and one for unlabeled images."""
+        """Build endless loaders of labeled and of unlabeled images, with so many workers each."""
         self.workers, views = workers, self.method.views
-        self.labeled = self.loader(self.label, self.sizes[0], views.labeled)
-        self.unlabeled = self.loader(len(self.data.train.targets), self.sizes[1], views.unlabeled)
+        self.labeled = self.build_loader(self.label, self.labeled_batch, views.labeled)
+        self.unlabeled = self.build_loader(len(self.data.train.targets), self.unlabeled_batch, views.unlabeled)
 
-    def loader(self, pool: int, batch: int, names: tuple[str, ...]) -> Iterator | None:
+    def build_loader(self, count: int, batch: int, names: tuple[str, ...]) -> Iterator | None:
+        """Random batches of the first `count` images; None if the method asks for no views of them."""
         if not names:
             return None
         rng = np.random.default_rng(0)
-        order = iter(lambda: rng.choice(pool, batch).tolist(), None)
-        images = ViewsOfOne(self.data.train, names, *self.norm)
-        pinned = self.device.type == "cuda"
-        return iter(DataLoader(images, batch_sampler=order, num_workers=self.workers, pin_memory=pinned))
+        batches = iter(lambda: rng.choice(count, batch).tolist(), None)
+        images = ViewDataset(self.data.train, names, self.mean, self.std)
+        pin_memory = self.device.type == "cuda"
+        return iter(DataLoader(images, batch_sampler=batches, num_workers=self.workers, pin_memory=pin_memory))
 
     def batches(self) -> tuple[Labeled, Unlabeled]:
+        """The next batches, on the device."""
         index, target, *views = (tensor.to(self.device, non_blocking=True) for tensor in next(self.labeled))
         labeled = Labeled(index, tuple(views), target)
         if self.unlabeled is None:
@@ -83,20 +91,27 @@ class Reference:
         return labeled, Unlabeled(index, tuple(views))
 
     def step(self) -> float:
-        now = torch.zeros((), device=self.device)
-        loss: Tensor = self.method.training_step(*self.batches(), now).loss
+        """Train one step; returns the loss, for which the host waits."""
+        number = torch.zeros((), device=self.device)
+        loss: Tensor = self.method.training_step(*self.batches(), number).loss
         self.optimizer.zero_grad()
         loss.backward()
         self.optimizer.step()
-        self.method.after_step(now)
+        self.method.after_step(number)
         return loss.item()
 
     def seconds(self, steps: int) -> float:
-        """Per step, as in a long run: what idle workers made before is dropped; each of them makes as many batches."""
+        """Seconds per step of a long run.
+
+        Batches that idle workers have prefetched are dropped first, and the steps are rounded up so that each worker
+        makes the same number of batches.
+        """
         for _ in range(2 * self.workers):
             self.batches()
         self.step()
         steps += -steps % max(self.workers, 1)
-        seconds = timed(self.device, lambda: [self.step() for _ in range(steps)]) / steps
-        time.sleep(2 * self.workers * seconds)  # they fill their queues, then leave the cores to what is timed next
+        seconds = time_seconds(self.device, lambda: [self.step() for _ in range(steps)]) / steps
+        time.sleep(
+            2 * self.workers * seconds
+        )  # the workers fill their queues, then leave the cores to the next variant
         return seconds

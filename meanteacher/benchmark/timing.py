@@ -1,4 +1,4 @@
-"""Seconds of work on a device."""
+"""The time that work on a device takes."""
 
 import time
 from collections.abc import Callable
@@ -7,11 +7,11 @@ from contextlib import suppress
 import torch
 
 
-def timed(device: torch.device, work: Callable[[], object]) -> float:
-    """Seconds until it returns or an InterruptedError ends it, with the device idle before and after."""
+def time_seconds(device: torch.device, work: Callable[[], object]) -> float:
+    """Seconds until `work()` has returned or raised InterruptedError and the device, idle before, has finished."""
     torch.get_device_module(device).synchronize()
-    began = time.perf_counter()
+    started = time.perf_counter()
     with suppress(InterruptedError):
         work()
     torch.get_device_module(device).synchronize()
-    return time.perf_counter() - began
+    return time.perf_counter() - started

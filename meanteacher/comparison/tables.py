@@ -5,11 +5,11 @@ from dataclasses import dataclass, field
 
 import pandas as pd
 
-from meanteacher.comparison.formats import format_duration
 from meanteacher.comparison.protocols import Protocol
 from meanteacher.comparison.rows import label_order, label_text, labels_of
 from meanteacher.comparison.statistics import Pair
 from meanteacher.comparison.verdicts import interval, signed, spread
+from meanteacher.config.formats import format_duration
 
 BOLD = "bold: the smallest mean among the networks that the methods are judged by"
 

@@ -6,18 +6,30 @@ importing it.
 
 import difflib
 import re
-from typing import Any
+from typing import Annotated, Any
 
-from pydantic import TypeAdapter, ValidationError
+from pydantic import Field, TypeAdapter, ValidationError
 
 from meanteacher.config.errors import UserError
-from meanteacher.config.signatures import annotated_type, constructor_parameters, find_origin, public_names
+from meanteacher.config.signatures import Parameter, annotated_type, constructor_parameters, find_origin, public_names
+from meanteacher.config.types import Decay, NonNegativeFloat
 
-SUPPLIED = {"student", "num_classes", "num_images", "module", "channels", "classes"}
+SUPPLIED = {"student", "num_classes", "num_images", "params", "channels", "classes"}
 """Constructor arguments that come from the run, not from a yaml."""
 
-UNTARGETED = {"dataset": {"name", "storage", "labeled_in_unlabeled"}}
+UNTARGETED = {"dataset": {"name", "storage", "labeled_in_unlabeled"}, "optimizer": {"decay_norm_and_bias"}}
 """Keys of a group that belong to the run, not to its `_target_`."""
+
+INSTRUCTIONS = {"_target_", "_partial_", "_convert_", "_recursive_"}
+"""Keys that Hydra reads, not the constructor."""
+
+OPTIMIZER = {
+    "momentum": Decay,
+    "betas": Annotated[list[Decay], Field(min_length=2)],
+    "dampening": NonNegativeFloat,
+    "weight_decay": NonNegativeFloat,
+}
+"""Ranges of the arguments of PyTorch's optimizers, whose annotations give no ranges. `lr` is in `OptimizerSettings`."""
 
 
 def nearest(word: str, valid) -> str:
@@ -41,7 +53,7 @@ def describe(path: str, value: Any, errors: list[dict]) -> str:
     location = [path, *map(str, first["loc"])]
     if first["type"] == "missing":
         *group, name = [part for part in location if part]
-        return f"{'.'.join(group) or 'configuration'}: the key {name} is missing; add it to the yaml file"
+        return describe_missing(".".join(group), name)
     if first["type"] == "extra_forbidden":
         return f"{'.'.join(filter(None, location))}: there is no such key"
     where = ".".join(part for part in location if part in keys or part == path).lstrip(".")
@@ -50,6 +62,13 @@ def describe(path: str, value: Any, errors: list[dict]) -> str:
     expected = [word for error in same_key for word in re.findall("'(.*?)'", error.get("ctx", {}).get("expected", ""))]
     hint = nearest(first["input"], expected) if len(expected) > 1 else ""
     return f"{where}={first['input']}: {message}{hint}"
+
+
+def describe_missing(group: str, name: str, needed_by: str = "") -> str:
+    """One line for a required key that is missing. group: the key of its mapping, "" for the top level."""
+    chosen = f"yaml file of the chosen {group.partition('.')[0]}" if group else "main configuration"
+    reason = f" ({needed_by} needs it)" if needed_by else ""
+    return f"{group}.{name}".lstrip(".") + f": this key is missing in the {chosen}{reason}; add it there"
 
 
 def keys_in(value: Any) -> set[str]:
@@ -69,20 +88,30 @@ def check_node(path: str, node: Any, untargeted: set[str]) -> None:
         check_node(f"{path}.{key}", value, set())
     if "_target_" not in node or (parameters := parameters_of(path, node["_target_"])) is None:
         return
-    target, keys = node["_target_"], set(node) - {"_target_"} - untargeted
+    target, keys = node["_target_"], set(node) - INSTRUCTIONS - untargeted
     if unknown := keys - set(parameters):
         name = min(unknown)
         raise UserError(f"{path}.{name}: {target} takes no such value{nearest(name, set(parameters) - SUPPLIED)}")
-    if missing := set(parameters) - keys - SUPPLIED:
-        names = ", ".join(sorted(missing))
-        raise UserError(f"{path}: {target} needs {names}; add {'it' if len(missing) == 1 else 'them'} to the yaml file")
+    required = {name for name, parameter in parameters.items() if parameter.required and not node.get("_partial_")}
+    if missing := required - keys - SUPPLIED:
+        raise UserError(describe_missing(path, min(missing), target))
     for name in keys:
-        if not isinstance(node[name], dict) and (kind := annotated_type(parameters[name])) is not None:
+        if not isinstance(node[name], dict) and (kind := annotated_type(parameters[name].annotation)) is not None:
             validate(f"{path}.{name}", kind, node[name])
 
 
-def parameters_of(path: str, target: str) -> dict[str, Any] | None:
-    """Keyword names and annotations of a `_target_`, from its source; None if it has no Python source.
+def check_optimizer(node: dict[str, Any]) -> None:
+    """Check the values of an optimizer. Raises UserError for the first that is out of range or does not fit."""
+    if not node.get("_partial_"):
+        raise UserError("optimizer: add `_partial_: true` to the yaml file; the run supplies the parameters later")
+    for name in [name for name in OPTIMIZER if name in node]:
+        validate(f"optimizer.{name}", OPTIMIZER[name], node[name])
+    if node.get("nesterov") and (node.get("momentum") == 0 or node.get("dampening")):
+        raise UserError("optimizer.nesterov=true needs momentum above 0 and no dampening; use optimizer.nesterov=false")
+
+
+def parameters_of(path: str, target: str) -> dict[str, Parameter] | None:
+    """The constructor arguments of a `_target_`, from its source; None if it has no Python source.
 
     Raises UserError if the module or the name does not exist.
     """
@@ -94,5 +123,5 @@ def parameters_of(path: str, target: str) -> dict[str, Any] | None:
         return None
     parameters = constructor_parameters(module, name)
     if parameters is None:
-        raise UserError(f"{path}._target_={target}: {module} defines no {name}{nearest(name, public_names(origin))}")
+        raise UserError(f"{path}._target_={target}: {module} defines no {name}{nearest(name, public_names(module))}")
     return parameters

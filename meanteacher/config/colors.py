@@ -7,6 +7,7 @@ GREEN = "#009E73"
 BLUE = "#0072B2"
 VERMILION = "#D55E00"
 PURPLE = "#CC79A7"
+GRAY = "#999999"  # not in the palette: for what is not to stand out
 
 BASELINE = BLACK
 STUDENT = BLUE

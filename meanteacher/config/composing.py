@@ -101,6 +101,11 @@ def run_dir(*, _root_: DictConfig) -> str:
     sweeper = _root_.hydra.runtime.choices["hydra/sweeper"]
     if sweeper != "grid" and not settings.validation and not settings.split:
         raise UserError(f"hydra/sweeper={sweeper} needs validation images to optimize on; use validation=1000 or so")
+    return run_path(settings, choices)
+
+
+def run_path(settings: Settings, choices: Choices) -> str:
+    """The run directory below `output`, named by what determines the result."""
     return f"{choices.dataset}/{choices.method}/label-{settings.label}/seed-{settings.seed}/{settings.digest}"
 
 

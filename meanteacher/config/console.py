@@ -62,7 +62,9 @@ def one_line(error: BaseException) -> str:
 
 
 def causes(error: BaseException | None) -> Iterator[BaseException]:
-    """The error and the errors that it was raised from."""
-    while error is not None:
+    """The error and the errors that it was raised from, each once: the chain may lead back to an earlier error."""
+    visited: set[int] = set()
+    while error is not None and id(error) not in visited:
         yield error
+        visited.add(id(error))
         error = error.__cause__ or error.__context__

@@ -4,12 +4,12 @@ import copy
 from functools import cached_property
 from typing import Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, NonNegativeInt, PositiveFloat, PositiveInt
+from pydantic import BaseModel, ConfigDict, NonNegativeInt, PositiveInt
 
 from meanteacher.config import checks
 from meanteacher.config.digest import run_digest
 from meanteacher.config.errors import UserError
-from meanteacher.config.types import Decay
+from meanteacher.config.types import Decay, PositiveFloat, Seed
 
 Node = dict[str, Any]
 """A configuration node with a `_target_`, from which an object is built. Treat it as read-only."""
@@ -34,6 +34,17 @@ class DatasetSettings(NodeSettings):
     name: str
     storage: Literal["auto", "device", "mmap"]
     labeled_in_unlabeled: bool
+
+
+class OptimizerSettings(NodeSettings):
+    """`lr` is also an argument of the optimizer's constructor, so it stays in `node`."""
+
+    lr: PositiveFloat
+    decay_norm_and_bias: bool
+
+    @property
+    def node(self) -> Node:
+        return super().node | {"lr": self.lr}
 
 
 class TrainerSettings(Frozen):
@@ -68,8 +79,8 @@ class Settings(Frozen):
     """A composed configuration. `parse` checks one; `replace` gives a copy with other values."""
 
     label: PositiveInt | Literal["all"]
-    seed: NonNegativeInt
-    split_seed: NonNegativeInt
+    seed: Seed
+    split_seed: Seed
     split: str | None
     validation: NonNegativeInt
     steps: PositiveInt
@@ -80,7 +91,7 @@ class Settings(Frozen):
     dataset: DatasetSettings
     model: Node
     method: Node
-    optimizer: Node
+    optimizer: OptimizerSettings
     schedule: Node
     augment: Node
     trainer: TrainerSettings
@@ -93,6 +104,7 @@ class Settings(Frozen):
         Raises UserError for the first value of the wrong type, out of range or not among the choices.
         """
         checks.validate("", cls, config)
+        checks.check_optimizer(config["optimizer"])
         for group, node in config.items():
             checks.check_node(group, node, checks.UNTARGETED.get(group, set()))
         if config["split"] and config["validation"]:

@@ -1,12 +1,18 @@
 """Names for the ranges of configuration values; used to annotate constructors, checked before anything is loaded.
 
-`meanteacher.config.schema` reads these annotations from the source of a `_target_` and lets pydantic validate the yaml's values
-against them, so that a wrong value fails in a fraction of a second, without importing torch.
+`meanteacher.config.signatures` reads these annotations from the source of a `_target_`, and pydantic validates the values
+of the yaml file against them, so that a wrong value fails in a fraction of a second, without importing torch.
 """
 
 from typing import Annotated, Literal
 
-from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt
+from pydantic import Field, NonNegativeInt, PositiveInt
+
+NonNegativeFloat = Annotated[float, Field(ge=0, allow_inf_nan=False)]
+"""0 or more; neither infinite nor not-a-number."""
+
+PositiveFloat = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+"""More than 0; neither infinite nor not-a-number."""
 
 Fraction = Annotated[float, Field(ge=0, le=1)]
 """A probability or a share of the run: 0 to 1."""
@@ -14,8 +20,11 @@ Fraction = Annotated[float, Field(ge=0, le=1)]
 Decay = Annotated[float, Field(ge=0, lt=1)]
 """The decay of a running average: 0 (no memory) to below 1."""
 
+Seed = Annotated[int, Field(ge=0, lt=2**63)]
+"""The seed of a random number generator: PyTorch takes 63 bits."""
+
 Warmup = Literal["linear", "sigmoid", "cosine"]
-"""The shape of a rise from 0 to 1; see `meanteacher.optim.schedules`."""
+"""The shape of a rise from 0 to 1; see `meanteacher.optim`."""
 
 __all__ = [
     "Annotated",
@@ -26,5 +35,6 @@ __all__ = [
     "NonNegativeInt",
     "PositiveFloat",
     "PositiveInt",
+    "Seed",
     "Warmup",
 ]

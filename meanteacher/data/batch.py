@@ -1,6 +1,6 @@
 """What a method receives and returns. Unlabeled batches have no target field, so no label can leak into them."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import NamedTuple
 
 from torch import Tensor
@@ -37,15 +37,3 @@ class Unlabeled:
 
     index: Tensor
     views: tuple[Tensor, ...]
-
-
-@dataclass(frozen=True)
-class StepOutput:
-    """The result of a training step.
-
-    loss: 0-dim, with gradient. metrics: detached 0-dim tensors, averaged over the log interval and logged as
-    `train/<name>`.
-    """
-
-    loss: Tensor
-    metrics: dict[str, Tensor] = field(default_factory=dict)

@@ -1,4 +1,8 @@
-"""Where a run is watched: one small class per backend, all under one protocol."""
+"""Backends that record a run: one small class per backend, all with the interface of `Logger`.
+
+`training`, `runs` and `sweeps` may import this folder. It may import only `config`, and no logger imports another one.
+A logger imports its library when it starts, so that importing this folder is fast.
+"""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -6,11 +10,12 @@ from pathlib import Path
 
 @dataclass(frozen=True, kw_only=True)
 class RunInfo:
-    """What a logger needs to know of a run when it starts.
+    """Describes a run to its loggers.
 
-    folder: the run folder; id: the run's digest (stable over resumes); config: resolved, plain builtins;
-    group, name, tags: how the run is found among others; steps: the run's length; start_step: 0, or where a resumed run goes on;
-    kind: train, or comparison for the run that holds a sweep's table.
+    folder: the run folder. id: the run's digest, the same after a resume. config: the resolved configuration as plain
+    builtins. group, name, tags: how the run is found among others. steps: the length of the run in training steps.
+    start_step: the step at which a resumed run continues, else 0. kind: `train`, or `comparison` for the run that holds the
+    table of a sweep.
     """
 
     folder: Path
@@ -25,25 +30,25 @@ class RunInfo:
 
 
 class Logger:
-    """A backend; a subclass overrides what it has use for.
+    """Base class of all loggers. Subclasses override the methods they need; here each of them does nothing.
 
-    Metrics are named `train/loss`, `test/teacher/error`, `validation/student/ece`, …
+    Metrics are named `train/loss`, `test/teacher/error`, `validation/student/ece` and so on. Errors are fractions.
     """
 
     def start(self, run: RunInfo) -> None:
-        """Open the backend; on a resumed run drop what was logged after `run.start_step`, where the backend can."""
+        """Open the backend. In a resumed run, drop what was logged after `run.start_step`, if the backend can do so."""
 
-    def alive(self, step: int) -> None:
-        """Called after every step; must cost nothing."""
+    def on_step(self, step: int) -> None:
+        """Called after every training step, so it must be fast."""
 
     def log(self, step: int, metrics: dict[str, float]) -> None:
         """Record metrics after `step` training steps."""
 
-    def pictures(self, paths: dict[str, Path]) -> None:
-        """Record pictures by name; the files are in the run folder and stay there."""
+    def log_pictures(self, paths: dict[str, Path]) -> None:
+        """Record picture files by name. The files are in the run folder and stay there."""
 
-    def table(self, name: str, columns: list[str], rows: list[list]) -> None:
+    def log_table(self, name: str, columns: list[str], rows: list[list]) -> None:
         """Record a table."""
 
     def finish(self, status: str, summary: dict) -> None:
-        """Close the backend. status: finished, interrupted or failed; summary: result.json's content."""
+        """Close the backend. status: `finished`, `interrupted` or `failed`. summary: the content of result.json."""

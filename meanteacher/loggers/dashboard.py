@@ -1,16 +1,16 @@
-"""Makes a saved W&B view, and a report, that compare methods: `python -m meanteacher.loggers.dashboard --entity TEAM`."""
+"""The command `meanteacher dashboard --entity TEAM`: makes a saved W&B view, and a report, that compare methods."""
 
 import argparse
 import json
 import re
-import sys
 from functools import partial
 from pathlib import Path
 
 import wandb
 
-from meanteacher.config.console import one_line
 from meanteacher.config.errors import UserError
+from meanteacher.config.files import write_atomically
+from meanteacher.loggers.dashboard_json import to_json
 
 try:
     import wandb_workspaces.reports.v2 as wr
@@ -21,35 +21,38 @@ else:
     MISSING = None
 
 DEPLOYED = ("teacher", "average")
-"""The network that a method is judged by: the teacher, or the averaged weights of a method without one."""
+"""The networks that methods are judged by: the teacher, or the averaged weights of a method without one."""
 
-METHOD, LABEL = "names.method.value", "label.value"
-"""What runs are grouped by, as W&B names it: the logger writes the configuration flat, under dotted keys."""
+METHOD, LABEL = "choices.method.value", "label.value"
+"""The configuration values that runs are grouped by, under W&B's names: the logger writes flat, dotted keys."""
 
 TABLE, ERRORS, COMPARISON = "comparison/table", "comparison/errors", "comparison"
-"""What the run that sums up a sweep logs, and its job type."""
+"""The names under which the last run of a sweep logs its table and picture, and the job type of that run."""
 
 GROUPS = 50
-"""Most lines or bars in a panel. By default W&B shows ten."""
+"""The largest number of lines or bars in a panel. W&B's default is 10."""
 
 RETRIES = 1
-"""Of a request to W&B. By default it tries for minutes."""
+"""Retries of a request to W&B. With the default number, a request without a network takes minutes."""
 
-PROGRAM = "python -m meanteacher.loggers.dashboard"
+PROGRAM = "meanteacher dashboard"
 
 
-def literal(text: str) -> str:
-    """A string in a filter. All of it is escaped: the parser doubles `=` and changes `<` within quotes too."""
+def escape(text: str) -> str:
+    """Quote a string for a filter. Every character is escaped, because the parser changes `=` and `<` within quotes."""
     return "'" + "".join(f"\\U{ord(character):08x}" for character in text) + "'"
 
 
-def filters(group: str | None, condition: str) -> str:
-    """The condition, for one group's runs where a group is given."""
-    return condition + (f" and Group == {literal(group)}" if group else "")
+def make_filter(group: str | None, condition: str) -> str:
+    """The condition, restricted to the runs of a group unless that is None."""
+    return condition + (f" and Group == {escape(group)}" if group else "")
 
 
-def sections() -> dict[str, list]:
-    """Titles and the panels below each. Lines are means over a group's runs, mostly seeds, with their deviation."""
+def make_sections() -> dict[str, list]:
+    """The panels of each section, by its title.
+
+    Lines and bars are means over the runs of a group, which mostly differ in their seeds, with the standard deviation.
+    """
     means = {"groupby_aggfunc": "mean", "groupby_rangefunc": "stddev", "max_runs_to_show": GROUPS}
     lines, bars = partial(wr.LinePlot, x="Step", **means), partial(wr.BarPlot, **means)
     deployed, last = " or ".join(DEPLOYED), {name: f"models/{name}/error_last" for name in DEPLOYED}
@@ -86,8 +89,8 @@ def sections() -> dict[str, list]:
     }
 
 
-def comparison() -> list:
-    """What a sweep's last run logs: the table of methods and its pictures."""
+def make_comparison_panels() -> list:
+    """The table and the picture that the last run of a sweep logs."""
     wide = partial(wr.Layout, w=24, h=12)
     return [
         wr.WeavePanelSummaryTable(table_name=TABLE, layout=wide()),
@@ -95,94 +98,81 @@ def comparison() -> list:
     ]
 
 
-def title(group: str | None) -> str:
-    """A view's name may hold neither symbols such as `=` nor, in a report, more than 128 characters."""
+def make_title(group: str | None) -> str:
+    """The title of a view. W&B accepts no symbols such as `=` in it and, in a report, at most 128 characters."""
     return f"Methods compared: {re.sub(r'[^a-zA-Z0-9_ ,.-]', ' ', group)}"[:128] if group else "Methods compared"
 
 
-def workspace(entity: str, project: str, group: str | None) -> "ws.Workspace":
-    """A view of the project's finished runs, or those of one group, by method and number of labels."""
-    parts = [ws.Section(name=name, panels=panels, is_open=True) for name, panels in sections().items()]
-    parts.append(ws.Section(name="Comparison", panels=comparison(), is_open=True))
+def make_workspace(entity: str, project: str, group: str | None) -> "ws.Workspace":
+    """A view of the project's finished runs, or of those of one group, grouped by method and label count."""
+    parts = [ws.Section(name=name, panels=panels, is_open=True) for name, panels in make_sections().items()]
+    parts.append(ws.Section(name="Comparison", panels=make_comparison_panels(), is_open=True))
     runs = ws.RunsetSettings(
-        filters=filters(group, "State == 'finished'"),
+        filters=make_filter(group, "State == 'finished'"),
         groupby=[ws.Config(METHOD), ws.Config(LABEL)],
-        pinned_columns=["summary:names/method", f"config:{LABEL}"]
+        pinned_columns=["summary:choices/method", f"config:{LABEL}"]
         + [f"summary:models/{name}/error_last" for name in DEPLOYED],
     )
-    return ws.Workspace(entity=entity, project=project, name=title(group), sections=parts, runset_settings=runs)
+    return ws.Workspace(entity=entity, project=project, name=make_title(group), sections=parts, runset_settings=runs)
 
 
-def report(entity: str, project: str, group: str | None) -> "wr.Report":
-    """The same panels under headings, each with its runs. A run set without a project is one of the report's own."""
+def make_report(entity: str, project: str, group: str | None) -> "wr.Report":
+    """A report with the panels of the view under headings. A run set without a project uses the report's own project."""
     by = [f"config.{METHOD}", f"config.{LABEL}"]
-    finished, of_sweep = filters(group, "State == 'finished'"), filters(group, f"JobType == '{COMPARISON}'")
+    finished, of_sweep = make_filter(group, "State == 'finished'"), make_filter(group, f"JobType == '{COMPARISON}'")
     blocks: list = [
         wr.P(
-            "Errors are fractions of the test part at the last step, never the best of a run. "
-            "A line or bar is the mean over the runs of one method and number of labels, with its standard deviation."
+            "Errors are fractions of the test part at the last step, never the smallest of a run. "
+            "A line or bar is the mean over the runs of one method and label count, with its standard deviation."
         )
     ]
-    for name, panels in sections().items():
+    for name, panels in make_sections().items():
         runs = wr.Runset(name="Finished runs", filters=finished, groupby=by)
         blocks += [wr.H2(name), wr.PanelGrid(runsets=[runs], panels=panels)]
     runs = wr.Runset(name="Comparisons", filters=of_sweep)
-    blocks += [wr.H2("Comparison"), wr.PanelGrid(runsets=[runs], panels=comparison())]
-    return wr.Report(entity=entity, project=project, title=title(group), blocks=blocks, width="fluid")
+    blocks += [wr.H2("Comparison"), wr.PanelGrid(runsets=[runs], panels=make_comparison_panels())]
+    return wr.Report(entity=entity, project=project, title=make_title(group), blocks=blocks, width="fluid")
 
 
-def specification(made: "ws.Workspace | wr.Report") -> dict:
-    """What is sent to W&B."""
-    return json.loads(made._to_model().spec.model_dump_json(by_alias=True, exclude_none=True))
-
-
-def save(made: dict[str, "ws.Workspace | wr.Report"]) -> None:
-    """Send each to W&B and say where it is. Raises UserError where there is no account, network or permission."""
+def save(views: dict[str, "ws.Workspace | wr.Report"]) -> None:
+    """Send the views to W&B and print their addresses. Raises UserError without an account, network or permission."""
     try:
         wandb.setup(settings=wandb.Settings(silent=True, mode="online", x_graphql_retry_max=RETRIES))
         if not wandb.login(prompt=False, verify=False):
             raise UserError("there is no W&B account on this machine; run `wandb login`, or add --dry-run FILE")
-        for kind, one in made.items():
-            print(f"{kind}: {one.save().url}")
+        for kind, view in views.items():
+            print(f"{kind}: {view.save().url}")
     except UserError:
         raise
-    except Exception as error:  # wandb-workspaces raises Exception itself
-        why = (str(error) or type(error).__name__).splitlines()[0]
-        raise UserError(f"W&B did not take it: {why}") from error
+    except Exception as error:  # wandb-workspaces raises plain Exception
+        reason = (str(error) or type(error).__name__).splitlines()[0]
+        raise UserError(f"W&B did not accept it: {reason}") from error
 
 
 def parse(arguments: list[str]) -> argparse.Namespace:
-    """Raises ArgumentError for what is not understood."""
+    """Parse the command line. Raises argparse.ArgumentError if that fails."""
     parser = argparse.ArgumentParser(PROGRAM, description=__doc__, exit_on_error=False)
     parser.add_argument("--entity", required=True, help="the W&B team or user that the project belongs to")
     parser.add_argument("--project", default="meanteacher")
-    parser.add_argument("--group", help="compare the runs of this W&B group only; a sweep's runs are one group")
-    parser.add_argument("--report", action="store_true", help="make a report too")
+    parser.add_argument("--group", help="compare only the runs of this W&B group; the runs of a sweep are one group")
+    parser.add_argument("--report", action="store_true", help="also make a report")
     parser.add_argument(
-        "--dry-run", type=Path, metavar="FILE", help="write what would be sent as JSON; needs no network"
+        "--dry-run", type=Path, metavar="FILE", help="write the views to FILE as JSON instead of sending them"
     )
     return parser.parse_args(arguments)
 
 
 def main(arguments: list[str]) -> int:
-    """Returns the exit status; errors are one line on standard error."""
-    try:
-        args = parse(arguments)
-        if MISSING:
-            raise UserError(f"{MISSING}; dashboards need wandb-workspaces: pip install -e '.[dashboard]'")
-        where = (args.entity, args.project, args.group)
-        made = {"workspace": workspace(*where)} | ({"report": report(*where)} if args.report else {})
-        if args.dry_run:
-            args.dry_run.write_text(
-                json.dumps({kind: specification(one) for kind, one in made.items()}, indent=1) + "\n"
-            )
-        else:
-            save(made)
-    except (UserError, argparse.ArgumentError, OSError) as error:
-        print(f"error: {one_line(error)}", file=sys.stderr)
-        return 1
+    """Run the command; returns its exit status. Raises UserError, argparse.ArgumentError and OSError."""
+    args = parse(arguments)
+    if MISSING:
+        raise UserError(f"{MISSING}; dashboards need wandb-workspaces: pip install -e '.[dashboard]'")
+    address = (args.entity, args.project, args.group)
+    views = {"workspace": make_workspace(*address)} | ({"report": make_report(*address)} if args.report else {})
+    if args.dry_run:
+        write_atomically(
+            args.dry_run, json.dumps({kind: to_json(view) for kind, view in views.items()}, indent=1) + "\n"
+        )
+    else:
+        save(views)
     return 0
-
-
-if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))

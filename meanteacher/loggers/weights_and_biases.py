@@ -1,4 +1,4 @@
-"""Weights & Biases: online with an account and a network, else offline; a run never fails for want of either."""
+"""Records runs in Weights & Biases, offline if there is no account or no network, so that neither makes a run fail."""
 
 import logging
 import os
@@ -14,17 +14,23 @@ if TYPE_CHECKING:
     import wandb
 
 INIT_TIMEOUT = 30
-"""Seconds for the server to take the run, before it goes on offline."""
+"""Seconds that the server has to accept a run before the run continues offline."""
 
 FINISH_TIMEOUT = 300
-"""Seconds for the last uploads after the run."""
+"""Seconds for the last uploads at the end of a run."""
+
+MODES = ("online", "offline", "disabled")
 
 _log = logging.getLogger(__name__)
 
 
 class Wandb(Logger):
-    """mode: auto is WANDB_MODE where set, else online; what cannot be online, for want of credentials (the key or token
-    in the environment, netrc or wandb's settings) or of an answer, is offline, in a new folder with the same id."""
+    """Records a run in Weights & Biases. The keys of its configuration are flat and dotted, such as `optimizer.lr`.
+
+    mode: `auto` takes the environment variable WANDB_MODE, or `online` if it is not set. Without credentials (in the
+    environment, netrc or wandb's settings) or without an answer from the server, `online` becomes `offline`. A run that was
+    resumed offline has a folder per attempt, all with the same run id.
+    """
 
     _run: "wandb.Run"
     _step: int
@@ -33,65 +39,72 @@ class Wandb(Logger):
         self._project, self._entity, self._mode = project, entity, mode
 
     def start(self, run: RunInfo) -> None:
+        """Open the run. Raises UserError for an invalid mode or project."""
         mode = os.environ.get("WANDB_MODE", "online") if self._mode == "auto" else self._mode
-        if mode not in ("online", "offline", "disabled"):
-            raise UserError(f"logger wandb: WANDB_MODE={mode} is none of online, offline and disabled")
-        why = self._try_online(run) if mode == "online" else "as configured"
-        if why is not None:
+        if mode not in MODES:
+            raise UserError(f"logger wandb: WANDB_MODE={mode} is not one of {', '.join(MODES)}")
+        reason = self._try_online(run) if mode == "online" else "as configured"
+        if reason is not None:
             self._run = self._open(run, "disabled" if mode == "disabled" else "offline")
             if mode != "disabled":
-                _log.info("wandb is offline (%s): `wandb sync %s` uploads the run", why, Path(self._run.dir).parent)
+                _log.info("wandb is offline (%s): `wandb sync %s` uploads the run", reason, self._folder)
         self._step = max(run.start_step, self._run.step)
 
     def log(self, step: int, metrics: dict[str, float]) -> None:
-        """Record metrics; steps that the server has from before a resume are left as they are, it takes none twice."""
+        """Record metrics. Steps that the server already has from before a resume are skipped: it accepts none twice."""
         if step >= self._step:
             self._step = step
             self._run.log(metrics, step=step)
 
-    def pictures(self, paths: dict[str, Path]) -> None:
+    def log_pictures(self, paths: dict[str, Path]) -> None:
         import wandb
 
         if paths:
             self._run.log({name: wandb.Image(str(path)) for name, path in paths.items()}, step=self._step)
 
-    def table(self, name: str, columns: list[str], rows: list[list]) -> None:
+    def log_table(self, name: str, columns: list[str], rows: list[list]) -> None:
         import wandb
 
         self._run.log({name: wandb.Table(columns=columns, data=rows)}, step=self._step)
 
     def finish(self, status: str, summary: dict) -> None:
-        """Close the run: exit code 0 for finished, else 1; an interrupted run is also marked as preempted, which wandb
-        shows as a run that goes on later."""
+        """Close the run with exit code 0 if it is finished, else 1.
+
+        An interrupted run is marked as preempting, which W&B shows as a run that will be resumed.
+        """
         self._run.summary.update(flatten({key: value for key, value in summary.items() if key != "settings"}, "/"))
         if status == "interrupted":
             self._run.mark_preempting()
-        folder = Path(self._run.dir).parent
+        folder = self._folder
         try:
             self._run.finish(exit_code=0 if status == "finished" else 1)
         except TimeoutError:
-            _log.warning(
-                "wandb has not taken all of the run: `wandb sync --include-online %s` uploads the rest", folder
-            )
+            _log.warning("wandb has not uploaded everything: `wandb sync --include-online %s` uploads the rest", folder)
+
+    @property
+    def _folder(self) -> Path:
+        """The folder of the run's local files."""
+        return Path(self._run.dir).parent
 
     def _try_online(self, run: RunInfo) -> str | None:
-        """Open the run online; where that fails, why."""
+        """Open the run online. Returns the reason if that is not possible, else None."""
         import wandb
 
-        _quieten("online")
+        _silence("online")
         try:
             if not wandb.login(prompt=False, verify=False):
                 return "no credentials found"
             self._run = self._open(run, "online")
         except (wandb.errors.CommError, TimeoutError) as error:
-            wandb.teardown()  # else wandb's service goes on holding the id
+            wandb.teardown()  # otherwise wandb's service keeps the run id reserved
             return (str(error) or type(error).__name__).splitlines()[0]
         return None
 
     def _open(self, run: RunInfo, mode: str) -> "wandb.Run":
+        """Open or resume the run. Raises UserError for settings that wandb refuses."""
         import wandb
 
-        _quieten(mode)
+        _silence(mode)
         settings = wandb.Settings(
             silent=True,
             console="off",
@@ -119,8 +132,8 @@ class Wandb(Logger):
             raise UserError(f"logger wandb: {error}") from error
 
 
-def _quieten(mode: str) -> None:
-    """Keep wandb off the console. It takes that only with a process's first settings, and those after a teardown."""
+def _silence(mode: str) -> None:
+    """Keep wandb from printing to the console. It reads this setting only at its first setup, or after a teardown."""
     import wandb
 
     wandb.setup(settings=wandb.Settings(silent=True, mode=mode))

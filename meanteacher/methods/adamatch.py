@@ -4,8 +4,8 @@ import torch
 from torch import Tensor, nn
 
 from meanteacher.config.types import Fraction, NonNegativeFloat, PositiveInt
-from meanteacher.data.batch import Labeled, StepOutput, Unlabeled, Views
-from meanteacher.methods.base import Method
+from meanteacher.data.batch import Labeled, Unlabeled, Views
+from meanteacher.methods.base import Method, StepOutput
 from meanteacher.methods.common.alignment import DistributionAlignment
 from meanteacher.methods.common.losses import cross_entropy
 from meanteacher.models.batch_norm import freeze_running_stats
@@ -65,8 +65,8 @@ class AdaMatch(Method):
         return StepOutput(
             supervised + self.weight * self.ramp(step) * consistency,
             {
-                "supervised": supervised.detach(),
-                "consistency": consistency.detach(),
+                "supervised": supervised,
+                "consistency": consistency,
                 "kept": mask.mean(),
                 "threshold": threshold,
             },

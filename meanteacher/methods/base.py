@@ -2,20 +2,33 @@
 
 import copy
 from collections.abc import Collection
+from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor, nn
 
 from meanteacher.config.errors import UserError
-from meanteacher.data.batch import Labeled, StepOutput, Unlabeled, Views
+from meanteacher.data.batch import Labeled, Unlabeled, Views
+
+
+@dataclass(frozen=True)
+class StepOutput:
+    """What `Method.training_step` returns.
+
+    loss: 0-dim tensor with gradient. metrics: 0-dim tensors by name, averaged over the log interval and logged as
+    `train/<name>`; the training step detaches them.
+    """
+
+    loss: Tensor
+    metrics: dict[str, Tensor] = field(default_factory=dict)
 
 
 class Method(nn.Module):
-    """A semi-supervised method: networks and running state as submodules and buffers, so `state_dict()` is all of it.
+    """A semi-supervised method. Networks and running state are submodules and buffers, so `state_dict()` is all of it.
 
-    A constructor takes keyword arguments without defaults: the values of its yaml file, and those of `student` (the
-    network), `num_classes` and `num_images` (of the training part, for per-image buffers) that it names.
-    A training step has no host–device synchronization and no data-dependent shapes: masks are weights.
+    The constructor takes keyword arguments without defaults: the values of the method's yaml, and those of `student` (the
+    network), `num_classes` and `num_images` (of the training part, for buffers with a row per image) that it names.
+    A step performs no host–device synchronization and has no data-dependent shapes: masks are weights.
     """
 
     student: nn.Module
@@ -24,17 +37,17 @@ class Method(nn.Module):
     """Whether the method needs a student with `Network.has_feature_map`."""
 
     fullgraph = True
-    """Whether torch.compile can capture `training_step` as one graph. False if the step computes gradients itself."""
+    """Whether torch.compile captures `training_step` as one graph; False if the step takes a gradient of its own."""
 
     def training_step(self, labeled: Labeled, unlabeled: Unlabeled, step: Tensor) -> StepOutput:
-        """The loss of one step. step: 0-dim float tensor, counted from 0."""
+        """The loss of one step. step: 0-dim float32 tensor, counted from 0."""
         raise NotImplementedError
 
     def after_step(self, step: Tensor) -> None:
-        """Called after the optimizer's step `step`."""
+        """Called after the optimizer has made step `step`, for example to update a teacher."""
 
     def eval_models(self) -> dict[str, nn.Module]:
-        """The networks to evaluate, the one to deploy last."""
+        """The networks to evaluate by name, the one to deploy last."""
         return {"student": self.student}
 
 

@@ -8,8 +8,8 @@ from torch import Tensor, nn
 
 from meanteacher.config.errors import UserError
 from meanteacher.config.types import Annotated, Decay, Fraction, Literal, NonNegativeFloat, PositiveFloat, PositiveInt
-from meanteacher.data.batch import Labeled, StepOutput, Unlabeled, Views
-from meanteacher.methods.base import Method
+from meanteacher.data.batch import Labeled, Unlabeled, Views
+from meanteacher.methods.base import Method, StepOutput
 from meanteacher.methods.common.losses import cross_entropy, softmax_mse
 from meanteacher.methods.common.perturbations import adversarial, cutout, drop, drop_channels, noise
 from meanteacher.optim.schedules import Constant
@@ -75,4 +75,4 @@ class CCT(Method):
         ]
         consistency = torch.stack(found).mean()
         loss = supervised + self.weight * self.ramp(step) * consistency
-        return StepOutput(loss, {"supervised": supervised.detach(), "consistency": consistency.detach()})
+        return StepOutput(loss, {"supervised": supervised, "consistency": consistency})

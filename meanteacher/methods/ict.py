@@ -4,8 +4,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from meanteacher.config.types import Decay, Literal, NonNegativeFloat, PositiveFloat
-from meanteacher.data.batch import Labeled, StepOutput, Unlabeled, Views
+from meanteacher.config.types import Literal, NonNegativeFloat, PositiveFloat
+from meanteacher.data.batch import Labeled, Unlabeled, Views
+from meanteacher.methods.base import StepOutput
+from meanteacher.methods.common.ema import Teacher
 from meanteacher.methods.common.losses import one_hot
 from meanteacher.methods.common.mixup import draw, mix
 from meanteacher.methods.mean_teacher import MeanTeacher
@@ -15,14 +17,13 @@ from meanteacher.optim.schedules import Constant
 class ICT(MeanTeacher):
     """L = mean CE(student(mix(x, x′)), mix(y, y′)) + λ(s) · mean d(student(mix(u, u′)), mix(q(u), q(u′))).
 
-    q = softmax(teacher(·)). mix(a, b) = ν·a + (1 − ν)·b with ν from Beta(alpha, alpha), one draw per step (the
-    authors') or per image: `weight_per`. Each unlabeled image is paired with another of its batch, by a random
-    permutation, and each labeled image with a labeled one, by a permutation and ν of its own; without `mix_labeled` the
-    first term is plain cross entropy. d: squared difference, averaged over classes. λ(s) = consistency_weight ·
-    consistency_ramp(s). One weak view serves the teacher and the mix. q is mixed as probabilities (the paper's); the
-    authors' code mixes logits. The student sees both kinds in one batch, so mixed labeled and mixed unlabeled images
-    share its BatchNorm statistics (the authors run them apart); the teacher sees the unmixed unlabeled images alone.
-    ema_decay, ema_warmup, teacher_bn, teacher_mode: see `MeanTeacher`.
+    q = softmax(teacher(·)). mix(a, b) = ν·a + (1 − ν)·b with ν from Beta(alpha, alpha), drawn once per step (as in the
+    authors' code) or per image: `weight_per`. Each unlabeled image is paired with another image of its batch by a random
+    permutation, and each labeled image with a labeled one, by another permutation and ν; without `mix_labeled` the first
+    term is plain cross-entropy. d: squared difference, averaged over classes. λ(s) = consistency_weight ·
+    consistency_ramp(s). One weak view serves the teacher and the mix. q is mixed as probabilities, as in the paper; the
+    authors' code mixes logits. The student sees mixed labeled and mixed unlabeled images in one batch, so they share its
+    batch-norm statistics (the authors run them separately); the teacher sees only the unmixed unlabeled images.
     """
 
     views = Views(labeled=("weak",), unlabeled=("weak",))
@@ -31,10 +32,7 @@ class ICT(MeanTeacher):
         self,
         *,
         student: nn.Module,
-        ema_decay: Decay,
-        ema_warmup: bool,
-        teacher_bn: Literal["own", "copy", "average"],
-        teacher_mode: Literal["train", "eval"],
+        teacher: Teacher,
         alpha: PositiveFloat,
         weight_per: Literal["image", "step"],
         mix_labeled: bool,
@@ -43,10 +41,7 @@ class ICT(MeanTeacher):
     ):
         super().__init__(
             student=student,
-            ema_decay=ema_decay,
-            ema_warmup=ema_warmup,
-            teacher_bn=teacher_bn,
-            teacher_mode=teacher_mode,
+            teacher=teacher,
             consistency="mse",
             consistency_weight=consistency_weight,
             consistency_ramp=consistency_ramp,
@@ -57,8 +52,7 @@ class ICT(MeanTeacher):
 
     def training_step(self, labeled: Labeled, unlabeled: Unlabeled, step: Tensor) -> StepOutput:
         x, u = labeled.views[0], unlabeled.views[0]
-        with torch.no_grad():
-            q = self.ema.model(u).float().softmax(dim=1)
+        q = self.teacher(u).float().softmax(dim=1)
         y = one_hot(labeled.target, q.shape[1])
         partner, weight = draw(u, self.alpha, self.weight_per)
         u, q = mix(u, u[partner], weight), mix(q, q[partner], weight)
@@ -69,4 +63,4 @@ class ICT(MeanTeacher):
         supervised = F.cross_entropy(logits[: len(y)], y)
         consistency = (logits[len(y) :].softmax(dim=1) - q).square().mean()
         loss = supervised + self.weight * self.ramp(step) * consistency
-        return StepOutput(loss, {"supervised": supervised.detach(), "consistency": consistency.detach()})
+        return StepOutput(loss, {"supervised": supervised, "consistency": consistency})

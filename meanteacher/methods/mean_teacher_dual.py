@@ -1,12 +1,12 @@
-"""Mean Teacher with two outputs, the paper's ResNet recipe (Tarvainen & Valpola 2017, arXiv 1703.01780)."""
+"""Mean Teacher with two outputs, the paper's residual-network recipe (Tarvainen & Valpola 2017, arXiv 1703.01780)."""
 
 import torch
 from torch import Tensor, nn
 
-from meanteacher.config.types import Decay, Literal, NonNegativeFloat, PositiveInt
-from meanteacher.data.batch import Labeled, StepOutput, Unlabeled
-from meanteacher.methods.base import Method
-from meanteacher.methods.common.losses import cross_entropy
+from meanteacher.config.types import Literal, NonNegativeFloat, PositiveInt
+from meanteacher.data.batch import Labeled, Unlabeled
+from meanteacher.methods.base import Method, StepOutput
+from meanteacher.methods.common.ema import Teacher
 from meanteacher.methods.mean_teacher import MeanTeacher
 from meanteacher.models.dual_output import DualOutput
 from meanteacher.optim.schedules import Constant
@@ -15,11 +15,11 @@ from meanteacher.optim.schedules import Constant
 class MeanTeacherDual(Method):
     """L = mean CE(c(x), y) + λ(s) · mean d(s(u), c′(u′)) + logit_distance_weight · mean (c − s)².
 
-    c and s are the student's class logits and second logits, from one feature map; c′ the teacher's class logits; d, λ(s),
-    u, u′, x and the other arguments are those of `MeanTeacher`, which keeps the student with both heads and its average.
+    c and s are the student's class logits and second logits, from one feature map; c′ are the teacher's class logits. The
+    first two terms are those of `MeanTeacher`, which holds the student with both heads and its average.
     The consistency term thus pulls on the second head, which only logit_distance_weight (.01 in the paper) ties to the
-    class head; the last mean runs over classes and all images of the student's batch, labeled and unlabeled, with gradient
-    to both heads. Evaluated are the class logits of student and teacher.
+    class head. The last mean runs over classes and all images of the student's batch, labeled and unlabeled, with gradient
+    to both heads. The class logits of student and teacher are evaluated.
     """
 
     def __init__(
@@ -27,10 +27,7 @@ class MeanTeacherDual(Method):
         *,
         student: nn.Module,
         num_classes: PositiveInt,
-        ema_decay: Decay,
-        ema_warmup: bool,
-        teacher_bn: Literal["own", "copy", "average"],
-        teacher_mode: Literal["train", "eval"],
+        teacher: Teacher,
         consistency: Literal["mse", "kl"],
         consistency_weight: NonNegativeFloat,
         consistency_ramp: Constant,
@@ -40,10 +37,7 @@ class MeanTeacherDual(Method):
         super().__init__()
         self.pair = MeanTeacher(
             student=DualOutput(student, num_classes),
-            ema_decay=ema_decay,
-            ema_warmup=ema_warmup,
-            teacher_bn=teacher_bn,
-            teacher_mode=teacher_mode,
+            teacher=teacher,
             consistency=consistency,
             consistency_weight=consistency_weight,
             consistency_ramp=consistency_ramp,
@@ -56,17 +50,11 @@ class MeanTeacherDual(Method):
         return self.pair.student.network
 
     def training_step(self, labeled: Labeled, unlabeled: Unlabeled, step: Tensor) -> StepOutput:
-        n, pair = len(labeled.target), self.pair
-        logits, second = pair.student.both(torch.cat([labeled.views[0], unlabeled.views[0]]))
-        with torch.no_grad():
-            seen = [labeled.views[1], unlabeled.views[1]] if pair.on_labeled else [unlabeled.views[1]]
-            targets = pair.ema.model(torch.cat(seen))
-        supervised = cross_entropy(logits[:n], labeled.target).mean()
-        consistency = pair.distance(second if pair.on_labeled else second[n:], targets).mean()
+        logits, second = self.pair.student.both(torch.cat([labeled.views[0], unlabeled.views[0]]))
+        output = self.pair.compare(logits, second, labeled, unlabeled, step)
         distance = (logits.float() - second.float()).square().mean()
-        loss = supervised + pair.weight * pair.ramp(step) * consistency + self.logit_distance_weight * distance
-        metrics = {"supervised": supervised, "consistency": consistency, "logit_distance": distance}
-        return StepOutput(loss, {name: value.detach() for name, value in metrics.items()})
+        loss = output.loss + self.logit_distance_weight * distance
+        return StepOutput(loss, output.metrics | {"logit_distance": distance})
 
     def after_step(self, step: Tensor) -> None:
         self.pair.after_step(step)

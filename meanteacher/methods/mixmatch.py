@@ -5,8 +5,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from meanteacher.config.types import Literal, NonNegativeFloat, PositiveFloat
-from meanteacher.data.batch import Labeled, StepOutput, Unlabeled, Views
-from meanteacher.methods.base import Method
+from meanteacher.data.batch import Labeled, Unlabeled, Views
+from meanteacher.methods.base import Method, StepOutput
 from meanteacher.methods.common.losses import one_hot
 from meanteacher.methods.common.mixup import draw, guess, mix, sharpen
 from meanteacher.optim.schedules import Constant
@@ -57,4 +57,4 @@ class MixMatch(Method):
         consistency = (logits[n:].softmax(dim=1) - targets[n:]).square().mean()
         loss = supervised + self.weight * self.ramp(step) * consistency
         metrics = {"supervised": supervised, "consistency": consistency, "confidence": q.amax(dim=1).mean()}
-        return StepOutput(loss, {name: value.detach() for name, value in metrics.items()})
+        return StepOutput(loss, metrics)

@@ -4,8 +4,8 @@ import torch
 from torch import Tensor, nn
 
 from meanteacher.config.types import Literal, NonNegativeFloat
-from meanteacher.data.batch import Labeled, StepOutput, Unlabeled, Views
-from meanteacher.methods.base import Method
+from meanteacher.data.batch import Labeled, Unlabeled, Views
+from meanteacher.methods.base import Method, StepOutput
 from meanteacher.methods.common.losses import cross_entropy, softmax_mse, softmax_mse_both
 from meanteacher.optim.schedules import Constant
 
@@ -45,4 +45,4 @@ class PiModel(Method):
         supervised = cross_entropy(logits[:n], labeled.target).mean()
         consistency = self.distance(logits if self.on_labeled else logits[n:], others).mean()
         loss = supervised + self.weight * self.ramp(step) * consistency
-        return StepOutput(loss, {"supervised": supervised.detach(), "consistency": consistency.detach()})
+        return StepOutput(loss, {"supervised": supervised, "consistency": consistency})

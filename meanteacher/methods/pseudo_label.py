@@ -4,8 +4,8 @@ import torch
 from torch import Tensor, nn
 
 from meanteacher.config.types import NonNegativeFloat, PositiveInt
-from meanteacher.data.batch import Labeled, StepOutput, Unlabeled, Views
-from meanteacher.methods.base import Method
+from meanteacher.data.batch import Labeled, Unlabeled, Views
+from meanteacher.methods.base import Method, StepOutput
 from meanteacher.methods.common.losses import cross_entropy
 from meanteacher.methods.common.weighting import Weighting
 from meanteacher.optim.schedules import Constant
@@ -46,5 +46,5 @@ class PseudoLabel(Method):
         consistency = (weight * cross_entropy(logits[n:], p.argmax(dim=1))).mean()
         return StepOutput(
             supervised + self.weight * self.ramp(step) * consistency,
-            {"supervised": supervised.detach(), "consistency": consistency.detach(), "kept": weight.mean()},
+            {"supervised": supervised, "consistency": consistency, "kept": weight.mean()},
         )

@@ -6,8 +6,8 @@ from torch.nn import functional as F
 
 from meanteacher.config.errors import UserError
 from meanteacher.config.types import Literal, NonNegativeFloat, PositiveFloat, PositiveInt
-from meanteacher.data.batch import Labeled, StepOutput, Unlabeled, Views
-from meanteacher.methods.base import Method
+from meanteacher.data.batch import Labeled, Unlabeled, Views
+from meanteacher.methods.base import Method, StepOutput
 from meanteacher.methods.common.alignment import DistributionAlignment
 from meanteacher.methods.common.losses import one_hot
 from meanteacher.methods.common.mixup import draw, guess, mix, sharpen
@@ -87,4 +87,4 @@ class ReMixMatch(Method):
         unsupervised = self.ramp(step) * (mixed * losses["mixed"] + strong_weight * losses["strong"])
         loss = losses["supervised"] + unsupervised + rotation * losses["rotation"]
         metrics = losses | {"confidence": q.amax(dim=1).mean()}
-        return StepOutput(loss, {name: value.detach() for name, value in metrics.items()})
+        return StepOutput(loss, metrics)

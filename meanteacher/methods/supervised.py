@@ -2,8 +2,8 @@
 
 from torch import Tensor, nn
 
-from meanteacher.data.batch import Labeled, StepOutput, Unlabeled, Views
-from meanteacher.methods.base import Method
+from meanteacher.data.batch import Labeled, Unlabeled, Views
+from meanteacher.methods.base import Method, StepOutput
 from meanteacher.methods.common.losses import cross_entropy
 
 
@@ -18,4 +18,4 @@ class Supervised(Method):
 
     def training_step(self, labeled: Labeled, unlabeled: Unlabeled, step: Tensor) -> StepOutput:
         loss = cross_entropy(self.student(labeled.views[0]), labeled.target).mean()
-        return StepOutput(loss, {"supervised": loss.detach()})
+        return StepOutput(loss, {"supervised": loss})

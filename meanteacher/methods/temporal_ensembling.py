@@ -4,8 +4,8 @@ import torch
 from torch import Tensor, nn
 
 from meanteacher.config.types import Decay, NonNegativeFloat, PositiveInt
-from meanteacher.data.batch import Labeled, StepOutput, Unlabeled, Views
-from meanteacher.methods.base import Method
+from meanteacher.data.batch import Labeled, Unlabeled, Views
+from meanteacher.methods.base import Method, StepOutput
 from meanteacher.methods.common.losses import cross_entropy
 from meanteacher.optim.schedules import Constant
 
@@ -70,7 +70,7 @@ class TemporalEnsembling(Method):
         loss = supervised + self.weight * self.ramp(step) * consistency
         return StepOutput(
             loss,
-            {"supervised": supervised.detach(), "consistency": consistency.detach(), "visited": visited.mean()},
+            {"supervised": supervised, "consistency": consistency, "visited": visited.mean()},
         )
 
     @torch.no_grad()

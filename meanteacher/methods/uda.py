@@ -4,8 +4,9 @@ import torch
 from torch import Tensor, nn
 
 from meanteacher.config.types import Literal, NonNegativeFloat, PositiveFloat, PositiveInt
-from meanteacher.data.batch import Labeled, StepOutput, Unlabeled, Views
-from meanteacher.methods.base import Method
+from meanteacher.data.batch import Labeled, Unlabeled, Views
+from meanteacher.methods.base import Method, StepOutput
+from meanteacher.methods.common.forward import joint_forward
 from meanteacher.methods.common.losses import cross_entropy
 from meanteacher.methods.common.weighting import Weighting
 
@@ -53,8 +54,7 @@ class UDA(Method):
         return 1 - (1 - SIGNAL[self.tsa](step / self.steps)) * (1 - 1 / self.num_classes)
 
     def training_step(self, labeled: Labeled, unlabeled: Unlabeled, step: Tensor) -> StepOutput:
-        sizes = [len(labeled.target), *(len(view) for view in unlabeled.views)]
-        logits, weak, strong = self.student(torch.cat([labeled.views[0], *unlabeled.views])).split(sizes)
+        logits, weak, strong = joint_forward(self.student, labeled.views[0], *unlabeled.views)
         errors = cross_entropy(logits, labeled.target)
         correct = logits.detach().float().softmax(dim=1).gather(1, labeled.target.unsqueeze(1)).squeeze(1)
         keep = (correct <= self.tsa_threshold(step)).float()
@@ -65,8 +65,8 @@ class UDA(Method):
         return StepOutput(
             supervised + self.weight * consistency,
             {
-                "supervised": supervised.detach(),
-                "consistency": consistency.detach(),
+                "supervised": supervised,
+                "consistency": consistency,
                 "kept": weight.mean(),
                 "labeled_kept": keep.mean(),
             },

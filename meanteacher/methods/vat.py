@@ -4,8 +4,8 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from meanteacher.config.types import Annotated, NonNegativeFloat, PositiveFloat, PositiveInt
-from meanteacher.data.batch import Labeled, StepOutput, Unlabeled, Views
-from meanteacher.methods.base import Method
+from meanteacher.data.batch import Labeled, Unlabeled, Views
+from meanteacher.methods.base import Method, StepOutput
 from meanteacher.methods.common.adversarial import direction, no_dropout
 from meanteacher.methods.common.losses import cross_entropy, entropy, softmax_kl
 from meanteacher.models import batch_norm
@@ -57,4 +57,4 @@ class VAT(Method):
         uncertainty = entropy(clean).mean()
         loss = supervised + self.weight * self.ramp(step) * consistency + self.entropy_weight * uncertainty
         metrics = {"supervised": supervised, "consistency": consistency, "entropy": uncertainty}
-        return StepOutput(loss, {name: value.detach() for name, value in metrics.items()})
+        return StepOutput(loss, metrics)

@@ -1,18 +1,18 @@
 """Objects from configuration nodes: data, split, method, averaged network."""
 
-import inspect
 from collections.abc import Collection
 from pathlib import Path
 from typing import Any
 
 from hydra.errors import InstantiationException
-from hydra.utils import get_class, instantiate
+from hydra.utils import instantiate
 from torch import Tensor, nn
 from torch.nn import init
 from torch.overrides import TorchFunctionMode
 
 from meanteacher.config.errors import UserError
 from meanteacher.config.settings import Node, Settings, TrainerSettings
+from meanteacher.config.signatures import constructor_parameters
 from meanteacher.data import Dataset, splits
 from meanteacher.methods.base import Method, check_combination
 from meanteacher.methods.common.ema import EMA
@@ -50,20 +50,20 @@ def construct_method(settings: Settings, *, channels: int, classes: int, images:
     """
     student: nn.Module = build(settings.model, channels=channels, classes=classes)
     facts = {"student": student, "num_classes": classes, "num_images": images}
-    method = get_class(settings.method["_target_"])
-    parameters = inspect.signature(method).parameters
+    module, _, name = settings.method["_target_"].rpartition(".")
+    parameters = constructor_parameters(module, name) or {}
     try:
-        return build(settings.method, **{name: fact for name, fact in facts.items() if name in parameters})
+        return build(settings.method, **{key: fact for key, fact in facts.items() if key in parameters})
     except InstantiationException as error:
         if isinstance(error.__cause__, AttributeError) and error.__cause__.name == "feature_channels":
             raise UserError(
-                f"method: {method.__name__} needs a network with features, which {type(student).__name__} does not "
-                "have; see meanteacher.models.Network"
+                f"method: {name} needs a network with features, which {type(student).__name__} does not have; "
+                "see meanteacher.models.Network"
             ) from None
         raise
 
 
-def build_method(data: Dataset, settings: Settings) -> Method:
+def build_method(settings: Settings, data: Dataset) -> Method:
     """`construct_method` for a data set that has been loaded."""
     pixels = data.train.pixels
     return construct_method(settings, channels=pixels.shape[1], classes=len(data.classes), images=len(pixels))

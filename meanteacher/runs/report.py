@@ -13,8 +13,6 @@ from meanteacher.config.locations import PACKAGE
 from meanteacher.config.settings import Settings
 from meanteacher.data import Dataset
 from meanteacher.runs.result import Result, Scores
-from meanteacher.training.device import peak_memory
-from meanteacher.training.trainer import Trainer
 
 MEDIAN_OF = 20
 """Evaluations, the last ones, whose median error is reported."""
@@ -44,18 +42,10 @@ def scores(history: list[dict], part: str, networks: list[str]) -> dict[str, Sco
     return by_network
 
 
-def measured(trainer: Trainer, device: torch.device) -> dict:
-    """What a run has measured so far: fields of `Result`."""
-    networks = list(trainer.models())
-    by_part = {part: scores(trainer.history, part, networks) for part in trainer.evaluator.parts}
-    return {
-        "models": by_part["test"],
-        "validation": by_part.get("validation"),
-        "steps": trainer.step,
-        "images_per_second": trainer.images_per_second(),
-        "training_seconds": trainer.stopwatch.seconds,
-        "peak_memory_bytes": peak_memory(device),
-    }
+def scores_by_part(history: list[dict], parts: list[str], networks: list[str]) -> dict:
+    """The scores on the test part and on the validation images, None without any: fields of `Result`."""
+    by_part = {part: scores(history, part, networks) for part in parts}
+    return {"models": by_part["test"], "validation": by_part.get("validation")}
 
 
 def environment(device: torch.device) -> dict:

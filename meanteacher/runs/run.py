@@ -42,7 +42,8 @@ def run(settings: Settings, choices: Choices, path: Path, command: str, show_pro
                 pictures = session.draw()
             result = result.replace(**measured, wall_seconds=time.time() - began)
         except BaseException as error:
-            result = result.replace(**failure(error), wall_seconds=time.time() - began)
+            progress = {"steps": session.trainer.step} if session is not None else {}
+            result = result.replace(**failure(error), **progress, wall_seconds=time.time() - began)
             log.debug("the run %s", result.status, exc_info=error)
             raise
         finally:

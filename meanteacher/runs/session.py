@@ -13,6 +13,7 @@ from meanteacher.loggers import Logger, RunInfo
 from meanteacher.loggers.jsonl import Jsonl
 from meanteacher.loggers.progress import Progress
 from meanteacher.methods.base import check_combination
+from meanteacher.optim import build_optimizer
 from meanteacher.runs import plan, report
 from meanteacher.runs.build import build, build_average, build_method, check_before_loading, make_split
 from meanteacher.runs.pictures import draw_pictures
@@ -47,7 +48,7 @@ class Session:
         device.prepare(self.device, self.compiled)
         self.storage = choose_storage(settings.dataset.storage, self.data.train.pixels, device.free_memory(self.device))
         torch.manual_seed(settings.seed)
-        self.method = build_method(self.data, settings).to(self.device, memory_format=torch.channels_last)
+        self.method = build_method(settings, self.data).to(self.device, memory_format=torch.channels_last)
         check_combination(self.method, self.augment.views, self.data.train.pixels.shape[1:])
         self.trainer = self.build_trainer(state, self.build_loggers(show_progress))
         self.started: list[Logger] = []
@@ -76,6 +77,7 @@ class Session:
             seed=settings.seed,
             storage=train,
         )
+        self.batches = Batches(loader=loader, augment=self.augment, seed=settings.seed, device=self.device)
         evaluator = Evaluator(
             parts=self.eval_splits(train, test),
             augment=self.augment,
@@ -87,10 +89,15 @@ class Session:
         train_step = TrainStep(
             method=self.method,
             average=build_average(self.method, keys),
-            optimizer=build(settings.optimizer, module=self.method),
-            lr=settings.optimizer["lr"],
+            optimizer=build_optimizer(
+                build(settings.optimizer.node),
+                self.method,
+                lr=settings.optimizer.lr,
+                decay_norm_and_bias=settings.optimizer.decay_norm_and_bias,
+            ),
+            lr=settings.optimizer.lr,
             schedule=build(settings.schedule),
-            batches=Batches(loader=loader, augment=self.augment, seed=settings.seed, device=self.device),
+            batches=self.batches,
             seed=settings.seed,
             device=self.device,
             precision=self.precision,
@@ -141,7 +148,7 @@ class Session:
         """Log what the run will do, with warnings about settings that do not suit it."""
         plan.log_data(self.data, self.split, self.settings, self.storage)
         plan.log_model(self.method.student, self.choices)
-        images, seed = self.trainer.train_step.images_per_step, self.settings.seed
+        images, seed = self.batches.images_per_step(), self.settings.seed
         mode = f"{self.device} {self.precision}, {'compiled' if self.compiled else 'eager'}"
         log.info("run     %d steps of %d images, seed %d, %s", self.settings.steps, images, seed, mode)
         log.info("folder  %s", self.run_dir.path)
@@ -160,7 +167,8 @@ class Session:
         return {
             "status": status,
             "bitwise": self.bitwise,
-            **report.measured(self.trainer, self.device),
+            **report.scores_by_part(self.trainer.history, self.trainer.parts, list(self.trainer.models())),
+            **self.trainer.summary(),
             **report.environment(self.device),
             "precision": self.precision,
             "compiled": self.compiled,
@@ -182,23 +190,25 @@ class Session:
 
     def predict_test(self) -> tuple[str, np.ndarray]:
         """The name of the deployed network and its predicted classes on the test part, int64 [N]."""
-        name, deployed = list(self.trainer.models().items())[-1]
-        return name, self.trainer.evaluator.logits(deployed, "test").argmax(dim=1).cpu().numpy()
+        name, predicted = self.trainer.predict("test")
+        return name, predicted.cpu().numpy()
 
     def draw_views(self, images: np.ndarray) -> dict[str, np.ndarray]:
         """Each view of the augmentation, drawn three times. images: uint8 [N, C, H, W]; views: float32, normalized."""
-        pixels, batches = torch.from_numpy(images).to(self.device), self.trainer.train_step.batches
+        pixels = torch.from_numpy(images).to(self.device)
         return {
             f"{name} {number}": view.cpu().numpy()
             for name in self.augment.views
-            for number, view in enumerate(batches.augmented(pixels, (name,) * 3), 1)
+            for number, view in enumerate(self.batches.augmented(pixels, (name,) * 3), 1)
         }
 
     def close(self, status: str, pictures: dict[str, Path], summary: dict) -> None:
         """End the loggers that were started. A logger that fails is reported and does not stop the others."""
         for logger in self.started:
             try:
-                logger.pictures(pictures)
-                logger.finish(status, summary)
+                try:
+                    logger.log_pictures(pictures)
+                finally:
+                    logger.finish(status, summary)
             except Exception as error:
                 log.warning("%s could not be closed: %s", type(logger).__name__, error)

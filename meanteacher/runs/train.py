@@ -33,7 +33,7 @@ def job(root: DictConfig) -> float | None:
     A job of a multirun records its failure in result.json and returns, so that the others go on.
     """
     swept = HydraConfig.get().mode == RunMode.MULTIRUN
-    if swept and signals.last is not None:
+    if swept and signals.last_signal is not None:
         return None
     log_to_console(logging.ERROR)
     try:
@@ -41,7 +41,7 @@ def job(root: DictConfig) -> float | None:
     except KeyboardInterrupt:
         if not swept:
             raise
-        signals.last = signal.SIGINT  # raised through joblib, it would end the other runs before they have saved
+        signals.last_signal = signal.SIGINT  # raised through joblib, it would end the other runs before they have saved
         return None
     except Exception as error:
         if not swept and not isinstance(error, (UserError, OSError)):
@@ -65,7 +65,7 @@ def train(root: DictConfig, swept: bool) -> float | None:
     command = command_of_job(hydra_config) if swept else command_line()
     result = run(settings, choices, Path(hydra_config.runtime.output_dir), command, show_progress=not swept)
     if result.status == "interrupted":
-        signals.pass_on()
+        signals.forward_signal()
     validation = result.validation or {}
     return next((scores.error_last for scores in reversed(validation.values())), None)
 
@@ -92,7 +92,7 @@ def main(arguments: list[str]) -> int:
     refuse_additions(arguments)
     sys.argv[1:] = [*arguments, *multirun_flag(arguments)]
     job()
-    return 130 if signals.last is not None else 1 if failures else 0
+    return 130 if signals.last_signal is not None else 1 if failures else 0
 
 
 def refuse_additions(arguments: list[str]) -> None:

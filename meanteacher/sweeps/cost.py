@@ -1,4 +1,4 @@
-"""What a sweep will cost: from finished runs of the same kind, else from a few timed steps on this machine."""
+"""Estimates the duration of a sweep from finished runs of the same cost or, without any, from a few timed steps."""
 
 import json
 import logging
@@ -9,88 +9,99 @@ from pathlib import Path
 from meanteacher.config.console import only_errors
 from meanteacher.config.digest import WATCHING, normalize
 from meanteacher.config.errors import UserError
+from meanteacher.config.formats import format_duration
 from meanteacher.sweeps.sweep import Job, Sweep
-from meanteacher.training.meters import duration
 
 log = logging.getLogger(__name__)
 
 LONG_HOURS = 2
+"""A warning suggests a smaller sweep for anything longer."""
+
+FREE_OF_COST = WATCHING | {"label", "seed", "split_seed"}
+"""Settings that do not change how long a run takes."""
 
 
-def kind(job: Job) -> str:
-    """What runs of equal cost have in common: all but the labels and seeds."""
-    varied = WATCHING | {"label", "seed", "split_seed"}
-    return json.dumps(normalize({k: v for k, v in job.settings.as_dict().items() if k not in varied}), sort_keys=True)
+def estimate_seconds(sweep: Sweep) -> dict[Path, float]:
+    """The estimated seconds of each missing job, by run folder. Logs their sum, with advice if that is long.
+
+    A job that cannot be timed counts with the mean of the others. Raises UserError if no job can be timed.
+    """
+    from meanteacher.runs.report import cpu_name
+
+    if not sweep.missing:
+        return {}
+    seconds_by_key = seconds_by_cost_key(sweep)
+    mean = statistics.mean(seconds_by_key.values())
+    seconds = {job.folder: seconds_by_key.get(cost_key(job), mean) for job in sweep.missing}
+    total = sum(seconds.values())
+    log.info("cost    about %s if run one after another on this machine (%s)", format_duration(total), cpu_name())
+    if total > LONG_HOURS * 3600:
+        log.warning(
+            "        for a shorter sweep, use sweep=digits, which takes minutes, or fewer and smaller runs, for example "
+            "seed=0 label=1000,4000 steps=%d model=wrn_10_1",
+            max(1, sweep.jobs[0].settings.steps // 10),
+        )
+    return seconds
 
 
-def seconds_by_kind(sweep: Sweep) -> dict[str, float]:
-    """Seconds a run of each kind takes. Raises the first UserError where no kind can be timed; others are said."""
-    found: dict[str, float] = {}
-    errors: list[UserError] = []
-    kinds: dict[str, list[Job]] = {}
+def cost_key(job: Job) -> str:
+    """A text that is equal for jobs that take equally long: those that differ only in labels and seeds."""
+    relevant = {key: value for key, value in job.settings.as_dict().items() if key not in FREE_OF_COST}
+    return json.dumps(normalize(relevant), sort_keys=True)
+
+
+def seconds_by_cost_key(sweep: Sweep) -> dict[str, float]:
+    """The estimated seconds of one run, by `cost_key`, for the missing jobs.
+
+    Logs a warning for jobs that cannot be timed. Raises the first UserError if none can be.
+    """
+    jobs_by_key: dict[str, list[Job]] = {}
     for job in sweep.jobs:
-        kinds.setdefault(kind(job), []).append(job)
-    for name, alike in kinds.items():
-        missing = [job for job in alike if job in sweep.missing]
+        jobs_by_key.setdefault(cost_key(job), []).append(job)
+    seconds: dict[str, float] = {}
+    errors: list[UserError] = []
+    for key, jobs in jobs_by_key.items():
+        finished = [sweep.finished[job.folder].wall_seconds for job in jobs if job.folder in sweep.finished]
+        missing = [job for job in jobs if job.folder not in sweep.finished]
         if not missing:
             continue
-        finished = [job.result().wall_seconds for job in alike if job not in missing]
         try:
-            found[name] = statistics.median(finished) if finished else first_probe(missing)
+            seconds[key] = statistics.median(finished) if finished else time_any(missing)
         except UserError as error:
             errors.append(error)
-    if errors and not found:
+    if errors and not seconds:
         raise errors[0]
     for error in errors:
-        log.warning("cost    not known for some runs: %s", error)
-    return found
+        log.warning("cost    unknown for some runs: %s", error)
+    return seconds
 
 
-def first_probe(jobs: list[Job]) -> float:
-    """`probe` of the first that can run, one tried for each number of labels, until two fail for the same reason."""
-    said: list[str] = []
+def time_any(jobs: list[Job]) -> float:
+    """Time the first job that can run, trying one per label count. Raises UserError if two fail for the same reason."""
+    reasons: list[str] = []
     for job in {job.settings.label: job for job in jobs}.values():
         try:
-            return probe(job)
+            return time_first_steps(job)
         except UserError as error:
-            if str(error) in said:
+            if str(error) in reasons:
                 raise
-            said.append(str(error))
-    raise UserError(said[0])
+            reasons.append(str(error))
+    raise UserError(reasons[0])
 
 
-def probe(job: Job) -> float:
-    """Seconds the job would take here, from its first steps, which leave nothing behind and hold no GPU."""
+def time_first_steps(job: Job) -> float:
+    """Estimate the seconds of a job from its first steps on this machine, which leave no files behind.
+
+    Raises UserError if the job cannot run.
+    """
     from meanteacher.runs.run_dir import RunDir
     from meanteacher.runs.session import Session
-    from meanteacher.training import eta
 
     trainer = job.settings.trainer.model_dump()
     if trainer["device"] == "free":
-        trainer["device"] = "auto"
+        trainer["device"] = "auto"  # "free" would reserve a GPU for the lifetime of this process
     settings = job.settings.replace({"logger": {}, "trainer": trainer})
     with tempfile.TemporaryDirectory() as folder, only_errors():
-        kept = RunDir(Path(folder) / "probe", "probe", fresh=False)
-        with kept:
-            return eta.probe(Session(settings, job.choices, kept, show_progress=False).trainer)
-
-
-def estimate(sweep: Sweep) -> dict[Path, float]:
-    """Seconds for each job of the sweep that is to do; says the sum, and what is smaller where that is long."""
-    from meanteacher.runs.report import cpu_name
-
-    seconds = seconds_by_kind(sweep)
-    usual = statistics.mean(seconds.values()) if seconds else 0.0
-    jobs = {job.folder: seconds.get(kind(job), usual) for job in sweep.missing}
-    hours = sum(jobs.values()) / 3600
-    if jobs:
-        log.info(
-            "cost    about %s, one run after another, as measured on this machine (%s)", duration(hours), cpu_name()
-        )
-    if hours > LONG_HOURS:
-        log.warning(
-            "        that is long: sweep=digits takes minutes; or less of this one, as with seed=0 label=1000,4000 "
-            "steps=%d model=wrn_10_1",
-            max(1, sweep.jobs[0].settings.steps // 10),
-        )  # fmt: skip
-    return jobs
+        run_dir = RunDir(Path(folder) / "probe", "probe", fresh=False)
+        with run_dir:
+            return Session(settings, job.choices, run_dir, show_progress=False).trainer.estimate_seconds()

@@ -1,4 +1,4 @@
-"""The runs of a sweep: where they lie, how far they are, and their comparison."""
+"""The runs of a sweep, their state, and their comparison."""
 
 import hashlib
 import json
@@ -7,117 +7,142 @@ import os
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from meanteacher.config.errors import UserError
 from meanteacher.config.files import write_atomically
-from meanteacher.config.settings import Choices, Settings
+from meanteacher.config.settings import Choices, Node, Settings
 from meanteacher.loggers import RunInfo
 from meanteacher.runs.result import Result
+
+if TYPE_CHECKING:
+    from meanteacher.comparison.command import Comparison
 
 log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Job:
-    """One run: its overrides, its folder, its settings, and the options that they came from."""
+    """One run of a sweep: its overrides, its run folder, its settings, and the options that these came from."""
 
     overrides: list[str]
     folder: Path
     settings: Settings
     choices: Choices
 
-    def result(self) -> Result | None:
-        """The content of result.json, or None if there is none that can be read."""
+    def read_result(self) -> Result | None:
+        """The content of result.json; None if it does not exist or cannot be read."""
         try:
             return Result.read(self.folder / "result.json")
         except UserError:
             return None
 
-    def status(self) -> str | None:
-        result = self.result()
-        return result.status if result else None
-
-    def finished(self) -> bool:
-        return not self.settings.fresh and self.status() == "finished"
-
 
 class Sweep:
-    """name: the sweep file's; jobs: one for each run folder. The same jobs are the same sweep, in the same folder."""
+    """The jobs of one sweep, one per run folder. The same jobs always make the same sweep, in the same folder.
 
-    def __init__(self, name: str, command: str, output: Path, jobs: list[Job]):
+    name: the option of the config group `sweep`. command: the command that repeats the sweep. output: the folder that holds
+    the run folders. finished: the results of the jobs that were finished before the sweep, by run folder. missing: all other
+    jobs, and with `fresh=true` every job.
+    """
+
+    def __init__(self, *, name: str, command: str, output: Path, jobs: list[Job]):
         self.name, self.command, self.output = name, command, output
         self.jobs = list({job.folder: job for job in jobs}.values())
-        self.missing = [job for job in self.jobs if not job.finished()]
+        results = {job.folder: job.read_result() for job in self.jobs if not job.settings.fresh}
+        self.finished = {folder: result for folder, result in results.items() if is_finished(result)}
+        self.missing = [job for job in self.jobs if job.folder not in self.finished]
 
     @cached_property
     def id(self) -> str:
-        """The name and 6 hexadecimal digits over the jobs: the W&B group of its runs."""
+        """The name and six hexadecimal digits that identify the jobs. It is also the W&B group of the runs."""
         folders = "\n".join(sorted(str(job.folder.relative_to(self.output)) for job in self.jobs))
         return f"{self.name}-{hashlib.blake2b(folders.encode(), digest_size=3).hexdigest()}"
 
     @property
     def folder(self) -> Path:
+        """The folder of sweep.json and of the comparison."""
         return self.output / "sweeps" / self.id
 
     def write(self) -> None:
-        """sweep.json: the command and the runs, from which `python -m meanteacher.comparison.command` reads them."""
+        """Write sweep.json, which lists the runs for `meanteacher compare`."""
         self.folder.mkdir(parents=True, exist_ok=True)
         runs = [{"folder": os.path.relpath(job.folder, self.folder), "overrides": job.overrides} for job in self.jobs]
         content = {"name": self.name, "command": self.command, "runs": runs}
         write_atomically(self.folder / "sweep.json", json.dumps(content, indent=1) + "\n")
 
     def description(self) -> str:
-        """`18 runs (seed 0,1,2 · label 20,40,80 · method supervised,mean_teacher), 3 of them finished`."""
-        values: dict[str, list[str]] = {}
+        """For example, `18 runs (seed 0,1,2 · label 20,40,80 · method supervised,mean_teacher), 3 of them finished`."""
+        values_by_key: dict[str, list[str]] = {}
         for job in self.jobs:
             for override in job.overrides:
                 key, _, value = override.partition("=")
-                values.setdefault(key, [])
-                if value not in values[key]:
-                    values[key].append(value)
-        varied = " · ".join(f"{key} {','.join(found)}" for key, found in values.items() if len(found) > 1)
-        done = len(self.jobs) - len(self.missing)
-        finished = f", {done} of them finished" if done else ""
+                values = values_by_key.setdefault(key, [])
+                if value not in values:
+                    values.append(value)
+        varied = " · ".join(f"{key} {','.join(values)}" for key, values in values_by_key.items() if len(values) > 1)
+        finished = f", {len(self.finished)} of them finished" if self.finished else ""
         return f"{len(self.jobs)} runs{f' ({varied})' if varied else ''}{finished}"
 
     def unfinished(self) -> list[Job]:
-        return [job for job in self.jobs if job.status() != "finished"]
+        """The jobs that are not finished now."""
+        return [job for job in self.jobs if not is_finished(job.read_result())]
 
     def compare(self) -> None:
-        """Write the comparison into the sweep's folder, say it, and log it as a run of the sweep's W&B group."""
+        """Write the comparison into the sweep's folder, record it in W&B if the runs are recorded there, and log it last."""
         from meanteacher.comparison.command import compare
 
         comparison = compare([self.folder], self.folder)
-        log_comparison(comparison)
         node = next((job.settings.logger["wandb"] for job in self.jobs if "wandb" in job.settings.logger), None)
         if node:
             self.log_to_wandb(node, comparison)
+        log_comparison(comparison)
 
-    def log_to_wandb(self, node: dict, comparison) -> None:
+    def log_to_wandb(self, node: Node, comparison: "Comparison") -> None:
+        """Record the comparison as a run of the sweep's W&B group. A failure is logged as a warning.
+
+        node: the configuration of the logger.
+        """
         from meanteacher.runs.build import build
 
         logger = build(node)
-        names = {key: sorted({str(getattr(job.choices, key)) for job in self.jobs}) for key in ("dataset", "method")}
-        info = RunInfo(
+        try:
+            logger.start(self.run_info())
+            try:
+                logger.log_table("comparison/table", list(comparison.summary), comparison.summary.values.tolist())
+                if problems := comparison.problems:
+                    rows = [[str(value) for value in problem.values()] for problem in problems]
+                    logger.log_table("comparison/problems", list(problems[0]), rows)
+                logger.log_pictures({"comparison/errors": comparison.files["comparison.png"]})
+            finally:
+                status = "failed" if self.unfinished() else "finished"
+                logger.finish(status, {"verdicts": comparison.verdicts})
+        except Exception as error:
+            log.warning("the comparison could not be recorded in W&B: %s", error)
+
+    def run_info(self) -> RunInfo:
+        """The W&B run that holds the comparison."""
+        choices = {key: sorted({str(getattr(job.choices, key)) for job in self.jobs}) for key in ("dataset", "method")}
+        return RunInfo(
             folder=self.folder,
             id=f"{self.id}-comparison",
-            config={"command": self.command, "runs": len(self.jobs), **names},
+            config={"command": self.command, "runs": len(self.jobs), **choices},
             group=self.id,
             name=f"{self.name} comparison",
-            tags=["comparison", *names["dataset"], *names["method"]],
+            tags=["comparison", *choices["dataset"], *choices["method"]],
             steps=0,
             start_step=0,
             kind="comparison",
         )
-        logger.start(info)
-        logger.table("comparison/table", list(comparison.summary), comparison.summary.values.tolist())
-        if problems := comparison.problems:
-            logger.table("comparison/problems", list(problems[0]), [list(map(str, one.values())) for one in problems])
-        logger.pictures({"comparison/errors": comparison.files["comparison.png"]})
-        logger.finish("failed" if self.unfinished() else "finished", {"verdicts": comparison.verdicts})
 
 
-def log_comparison(comparison) -> None:
-    """Log the verdicts, the tables of errors, and where the files are."""
-    files = f"comparison: {comparison.files['comparison.html']} (and .md, .csv, .json, .png, .svg)"
-    log.info("\n%s\n\n%s", comparison.text, files)
+def is_finished(result: Result | None) -> bool:
+    return result is not None and result.status == "finished"
+
+
+def log_comparison(comparison: "Comparison") -> None:
+    """Log the tables of errors, the verdicts, and the paths of the files; the picture's path comes last."""
+    verdicts = "\n".join(comparison.verdicts)
+    page = f"comparison: {comparison.files['comparison.html']} (and .md, .csv, .json, .svg)"
+    picture = f"picture:    {comparison.files['comparison.png']}"
+    log.info("\n%s", "\n\n".join(filter(None, [comparison.errors, verdicts, f"{page}\n{picture}"])))

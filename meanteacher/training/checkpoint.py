@@ -1,4 +1,4 @@
-"""Checkpoints: written whole or not at all, the previous one kept, read back as tensors and builtins only."""
+"""Checkpoints: replaced atomically, with the previous one kept, and read back as tensors and builtins only."""
 
 import logging
 import os
@@ -12,7 +12,11 @@ CURRENT, PREVIOUS = "checkpoint.pt", "checkpoint.previous.pt"
 
 
 def save(folder: Path, state: dict) -> None:
-    """Write `state` to a temporary file, flush it to disk, and put it in place; the last one becomes the previous one."""
+    """Save `state` as the current checkpoint of `folder`; the one before it is kept as the previous checkpoint.
+
+    The state is written to a temporary file and flushed to disk before the files are renamed, so that a crash at any
+    time leaves a complete checkpoint behind.
+    """
     temporary = folder / "checkpoint.tmp"
     with temporary.open("wb") as file:
         torch.save(state, file)
@@ -24,7 +28,7 @@ def save(folder: Path, state: dict) -> None:
 
 
 def load(folder: Path, device: torch.device) -> dict | None:
-    """The newest readable checkpoint in `folder`, or None."""
+    """Load the newest readable checkpoint of `folder` onto the device; None if there is none."""
     for name in (CURRENT, PREVIOUS):
         if (folder / name).exists():
             try:

@@ -1,4 +1,4 @@
-"""A function of tensors as one CUDA graph: its hundreds of kernels are launched by one call."""
+"""A function of tensors as one CUDA graph: a single call launches its hundreds of kernels."""
 
 import logging
 from collections.abc import Callable
@@ -8,16 +8,18 @@ from torch import Generator, Tensor
 
 log = logging.getLogger(__name__)
 
-WARMUP = 3
-"""Calls before the capture, in which libraries choose their kernels and the function allocates what it keeps."""
+EAGER_CALLS = 3
+"""Eager calls before the capture, in which libraries choose their kernels and the function allocates its tensors."""
 
 
 class CUDAGraphStep:
-    """`function(*tensors)`, run as it is in the first calls, then captured once and replayed with new values.
+    """Runs `function(*tensors)` eagerly in the first calls, then captures it once and replays the graph with new
+    values.
 
-    The function returns nothing, synchronises nothing, and leaves its results in tensors that it keeps. Each call has tensors of
-    the same shapes. generators: what it draws from, beside the default one; they are seeded before each call, and a replay draws
-    what the function itself would. A capture that fails is said, and the function is then run as it is.
+    The function returns nothing, does not synchronize, and writes its results to tensors that it keeps. The tensors
+    have the same shapes in every call. generators: the random generators that the function uses besides the default
+    one. They are seeded before each call, and a replay draws the same numbers as an eager call.
+    On capture failure, warn and fall back to eager execution.
     """
 
     def __init__(self, function: Callable[..., None], generators: list[Generator]):
@@ -27,23 +29,24 @@ class CUDAGraphStep:
 
     def __call__(self, *tensors: Tensor) -> None:
         self.calls += 1
-        if self.calls == WARMUP + 1:
+        if self.calls == EAGER_CALLS + 1:
             self.graph = self.capture(tensors)
         if self.graph is None:
-            self.run(tensors)
+            self.run_eagerly(tensors)
             return
-        for mine, given in zip(self.inputs, tensors, strict=True):
-            mine.copy_(given)
+        for graph_input, tensor in zip(self.inputs, tensors, strict=True):
+            graph_input.copy_(tensor)
         self.graph.replay()
 
-    def run(self, tensors: tuple[Tensor, ...]) -> None:
-        """On the capture's stream, so that autograd's nodes belong to it from the beginning."""
+    def run_eagerly(self, tensors: tuple[Tensor, ...]) -> None:
+        """Run the function on the stream of the capture, so that autograd's nodes belong to it from the start."""
         self.stream.wait_stream(torch.cuda.current_stream())
         with torch.cuda.stream(self.stream):
             self.function(*tensors)
         torch.cuda.current_stream().wait_stream(self.stream)
 
     def capture(self, tensors: tuple[Tensor, ...]) -> "torch.cuda.CUDAGraph | None":
+        """Capture the function on copies of the tensors, which become the inputs of the graph. None if that fails."""
         graph = torch.cuda.CUDAGraph()
         for generator in self.generators:
             graph.register_generator_state(generator)
@@ -52,7 +55,8 @@ class CUDAGraphStep:
             with torch.cuda.graph(graph, stream=self.stream, capture_error_mode="thread_local"):
                 self.function(*self.inputs)
         except RuntimeError as error:
-            log.warning("slower: the step cannot be captured as a CUDA graph (%s)", str(error).splitlines()[0])
+            reason = str(error).splitlines()[0]
+            log.warning("the step cannot be captured as a CUDA graph and runs eagerly, which is slower (%s)", reason)
             return None
         log.info("graph   the step is captured as one CUDA graph")
         return graph

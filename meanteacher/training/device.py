@@ -1,4 +1,4 @@
-"""Where and in which precision a run computes."""
+"""The device, the precision and the compilation of a run, and memory."""
 
 import ctypes
 import os
@@ -15,53 +15,59 @@ from filelock import FileLock, Timeout
 from meanteacher.config.errors import UserError
 
 COMPILE_STEPS = 2000
-"""Shorter runs are over before compiling has paid for itself."""
+"""In shorter runs, compiling takes longer than it saves."""
 
 M_TRIM_THRESHOLD, M_MMAP_MAX = -1, -4
-"""Names of options in glibc's malloc.h."""
+"""Options of `mallopt`, from glibc's malloc.h."""
 
-HELD: dict[int, FileLock] = {}
-"""The GPU that this process has taken for itself."""
-
+GPU_LOCKS: dict[int, FileLock] = {}
+"""The locks of the GPUs that this process holds, by index."""
 
 THREADS = torch.get_num_threads()
-"""PyTorch's own choice."""
+"""PyTorch's default number of threads."""
 
 
 def choose_device(name: str) -> torch.device:
-    """`auto` is cuda, else mps, else cpu; `free` is a GPU for this process alone. Raises UserError where there is none."""
+    """The device called `name`: `cuda`, `mps`, `cpu`, the first available of these for `auto`, or a GPU for `free`.
+
+    `free` is a GPU for this process alone; see `choose_free_gpu`. Raises UserError if the device is not available.
+    """
     if name == "free":
-        return free_gpu()
-    found = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available(), "cpu": True}
+        return choose_free_gpu()
+    available = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available(), "cpu": True}
     if name == "auto":
-        name = next(kind for kind, there in found.items() if there)
-    if not found[name]:
-        raise UserError(
-            f"trainer.device={name}: there is none here; use trainer.device={'|'.join(k for k in found if found[k])}"
-        )
+        name = next(device for device in available if available[device])
+    if not available[name]:
+        choices = "|".join(device for device in available if available[device])
+        raise UserError(f"trainer.device={name}: not available on this machine; use trainer.device={choices}")
     return torch.device(name)
 
 
-def free_gpu() -> torch.device:
-    """The first GPU that no other process holds by this function; this process holds it to its end, for all its runs."""
+def choose_free_gpu() -> torch.device:
+    """The first GPU that no other process has locked by this function. The lock is held until this process ends.
+
+    All runs of a process use the same GPU. Raises UserError if all GPUs are locked or there are none.
+    """
     for index in range(torch.cuda.device_count()):
         name = f"meanteacher-{os.getuid()}-gpu-{torch.cuda.get_device_properties(index).uuid}.lock"
-        lock = HELD.get(index) or FileLock(Path(tempfile.gettempdir()) / name, timeout=0)
+        lock = GPU_LOCKS.get(index) or FileLock(Path(tempfile.gettempdir()) / name, timeout=0)
         try:
             if not lock.is_locked:
                 lock.acquire()
         except Timeout:
             continue
-        HELD[index] = lock
+        GPU_LOCKS[index] = lock
         torch.cuda.set_device(index)
         return torch.device("cuda", index)
     if count := torch.cuda.device_count():
-        raise UserError(f"trainer.device=free: all {count} GPUs here are held; run at most {count} at a time")
-    raise UserError("trainer.device=free: there is no GPU here; use trainer.device=auto")
+        raise UserError(
+            f"trainer.device=free: all {count} GPUs of this machine are in use; start at most {count} runs at a time"
+        )
+    raise UserError("trainer.device=free: this machine has no GPU; use trainer.device=auto")
 
 
 def choose_precision(name: str, device: torch.device) -> str:
-    """`auto` is bf16 where the hardware computes in it (a GPU from Ampere on, a CPU with AVX512-BF16 or AMX), else fp32."""
+    """`bf16` or `fp32`; for `auto`, bf16 on hardware that computes in it: GPUs since Ampere, AVX512-BF16 and AMX."""
     if name != "auto":
         return name
     if device.type == "cuda":
@@ -70,26 +76,31 @@ def choose_precision(name: str, device: torch.device) -> str:
 
 
 def choose_compile(name: str, device: torch.device, steps: int) -> bool:
-    """`auto` compiles on a GPU where the run is long enough to pay for it. On a CPU the step is bound by convolutions that
-    compiling leaves as they are (docs/performance.md)."""
+    """Whether to compile: `always`, `never`, or for `auto` on a GPU in runs of at least `COMPILE_STEPS` steps.
+
+    A step on a CPU is bound by convolutions, which compiling does not change (docs/performance.md).
+    """
     return name == "always" or (name == "auto" and device.type == "cuda" and steps >= COMPILE_STEPS)
 
 
 def prepare(device: torch.device, compiled: bool) -> None:
-    """Settings of the process: kernels that give the same bits each time, memory that is kept, and a fresh compiler."""
+    """Configure this process: deterministic kernels on a GPU, kept memory on a CPU, and a fresh compiler."""
     if device.type == "cuda":
         torch.backends.cudnn.deterministic = True
     elif device.type == "cpu":
-        keep_memory()
+        keep_freed_memory()
     if compiled:
-        torch.compiler.reset()  # an earlier run of this process would count towards the limit of recompilations
+        torch.compiler.reset()  # earlier runs of this process count toward the limit of recompilations
         torch._dynamo.config.fail_on_recompile_limit_hit = True
-        torch._inductor.config.fallback_random = True  # dropout draws what it draws in eager mode
+        torch._inductor.config.fallback_random = True  # dropout draws the same numbers as in eager mode
 
 
-def keep_memory() -> None:
-    """Let glibc keep freed memory. It returns blocks of megabytes at once, as activations are, and each step would fault their
-    pages in again: a quarter of WRN-28-2's step."""
+def keep_freed_memory() -> None:
+    """Make glibc's allocator keep freed memory.
+
+    By default it returns large blocks, such as activations, to the system at once, and every step faults their pages in
+    again, which takes a quarter of the step of WRN-28-2.
+    """
     with suppress(OSError, AttributeError):
         mallopt = ctypes.CDLL(None).mallopt
         mallopt(M_TRIM_THRESHOLD, 2**31 - 1)
@@ -97,23 +108,25 @@ def keep_memory() -> None:
 
 
 def cpu_has_bf16() -> bool:
-    capabilities = getattr(torch.cpu, "get_capabilities", dict)()  # not in older releases: fp32 there
+    """Whether the CPU has instructions for bf16. False for releases of PyTorch that cannot tell."""
+    capabilities = getattr(torch.cpu, "get_capabilities", dict)()
     return any(capabilities.get(name) for name in ("avx512_bf16", "amx_bf16", "bf16"))
 
 
 def autocast(device: torch.device, precision: str) -> AbstractContextManager:
+    """Automatic mixed precision in bf16, or nothing for fp32."""
     return torch.autocast(device.type, dtype=torch.bfloat16, enabled=precision == "bf16")
 
 
 def free_memory(device: torch.device) -> int:
-    """Bytes that are free on the device; on cpu and mps those of the machine."""
+    """Free memory in bytes: of the GPU, or of the machine for cpu and mps."""
     if device.type == "cuda":
         return torch.cuda.mem_get_info(device)[0]
     return psutil.virtual_memory().available
 
 
 def peak_memory(device: torch.device) -> int:
-    """Peak bytes of this process: allocated on a GPU, resident elsewhere."""
+    """Peak memory of this process in bytes: allocated on the GPU, or resident in main memory for cpu and mps."""
     if device.type == "cuda":
         return torch.cuda.max_memory_allocated(device)
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)

@@ -1,4 +1,4 @@
-"""Evaluation of every network of a method on whole parts of the data: error, cross-entropy and calibration."""
+"""Evaluation of every network of a method on whole parts of the data: error, cross-entropy and calibration error."""
 
 from dataclasses import dataclass
 
@@ -14,7 +14,10 @@ from meanteacher.training.device import autocast
 
 @dataclass(frozen=True)
 class EvalSplit:
-    """Images to evaluate on. storage holds the pixels; index int64 [N]: which of them; targets int64 [N] on the device."""
+    """The images of one part of the data.
+
+    storage: the pixels; index: int64 [N], the positions of the images in it; targets: int64 [N] on the device.
+    """
 
     storage: ImageStore
     index: np.ndarray
@@ -22,8 +25,12 @@ class EvalSplit:
 
 
 def measure(logits: Tensor, targets: Tensor) -> dict[str, Tensor]:
-    """Error (0–1), mean cross-entropy (nats) and expected calibration error (15 equal bins, L1; Guo et al. 2017). [N, K], [N]."""
-    from torchmetrics.functional.classification import multiclass_calibration_error
+    """Error (0–1), mean cross-entropy (nats) and expected calibration error, as 0-dim tensors.
+
+    The calibration error is the L1 norm over 15 bins of equal width (Guo et al. 2017, arXiv 1706.04599).
+    logits: float32 [N, K]; targets: int64 [N].
+    """
+    from torchmetrics.functional.classification import multiclass_calibration_error  # takes seconds to import
 
     probs = logits.softmax(dim=1)
     return {
@@ -34,18 +41,25 @@ def measure(logits: Tensor, targets: Tensor) -> dict[str, Tensor]:
 
 
 def forward(model: nn.Module, images: Tensor) -> Tensor:
+    """The logits of the images in float32."""
     return model(images).float()
 
 
-def equal_batches(index: np.ndarray, most: int) -> np.ndarray:
-    """The fewest batches of one size, at most `most`, filled up with the first positions again: a compiler takes one shape."""
-    count = -(-len(index) // most)
+def split_into_equal_batches(index: np.ndarray, max_batch: int) -> np.ndarray:
+    """The fewest batches of at most `max_batch` positions, int64 [batches, size].
+
+    The last batch is filled up with the first positions, because a compiler needs batches of one shape.
+    """
+    count = -(-len(index) // max_batch)
     size = -(-len(index) // count)
     return np.resize(index, (count, size))
 
 
 class Evaluator:
-    """`evaluator(models)` gives `{part}/{model}/{metric}` as numbers, for every image of every part, in evaluation mode."""
+    """`evaluator(models)` returns `{part}/{model}/{metric}` for every part of the data and every model.
+
+    parts: the images by the name of the part. batch: the most images in a forward pass. compiled: use torch.compile.
+    """
 
     def __init__(
         self,
@@ -61,28 +75,33 @@ class Evaluator:
         self.device, self.precision = device, precision
         self.forward = torch.compile(forward) if compiled else forward
 
-    def images(self) -> int:
-        """How many images one evaluation of one network passes through."""
+    @property
+    def images_per_evaluation(self) -> int:
+        """The number of images that an evaluation passes through each network."""
         return sum(len(part.index) for part in self.parts.values())
 
     @torch.no_grad()
     def logits(self, model: nn.Module, part: str) -> Tensor:
-        """float32 [N, K] on the device, without augmentation. Leaves the model in the mode it was in."""
-        source, training = self.parts[part], model.training
+        """The logits of a part, float32 [N, K] on the device: in evaluation mode, of images without augmentation.
+
+        The model is left in the mode that it was in.
+        """
+        split, training = self.parts[part], model.training
         model.eval()
         with autocast(self.device, self.precision):
-            chunks = [
-                self.forward(model, self.augment.evaluation(source.storage.take(index).pixels))
-                for index in equal_batches(source.index, self.batch)
+            batches = [
+                self.forward(model, self.augment.evaluation(split.storage.take(index).pixels))
+                for index in split_into_equal_batches(split.index, self.batch)
             ]
         model.train(training)
-        return torch.cat(chunks)[: len(source.index)]
+        return torch.cat(batches)[: len(split.index)]
 
     def __call__(self, models: dict[str, nn.Module]) -> dict[str, float]:
-        found = {
+        """Evaluate the models, given by name. All metrics are copied to the host at once."""
+        metrics = {
             f"{part}/{name}/{metric}": value
-            for part, source in self.parts.items()
+            for part, split in self.parts.items()
             for name, model in models.items()
-            for metric, value in measure(self.logits(model, part), source.targets).items()
+            for metric, value in measure(self.logits(model, part), split.targets).items()
         }
-        return dict(zip(found, torch.stack(list(found.values())).tolist(), strict=True))
+        return dict(zip(metrics, torch.stack(list(metrics.values())).tolist(), strict=True))

@@ -1,4 +1,4 @@
-"""What a run measures of itself while it trains: means of the step's metrics, and time."""
+"""Measurements during training: means of the step's metrics, and the training time."""
 
 import time
 
@@ -7,9 +7,10 @@ from torch import Tensor
 
 
 class Meter:
-    """Sums of 0-dim tensors on the device, kept in place, read in one copy when their means are asked for.
+    """Accumulates metrics on the device and copies all of their means to the host at once.
 
-    `add` is all on the device, so that a CUDA graph can hold it; who calls it raises `count` by one.
+    `add` works in place and without host–device synchronization, so it can be part of a CUDA graph. A replay of the
+    graph runs no Python code, so the caller increments `count` after each step.
     """
 
     def __init__(self):
@@ -17,49 +18,49 @@ class Meter:
         self.count = 0
 
     def add(self, metrics: dict[str, Tensor]) -> None:
+        """Add the metrics of one step, detached 0-dim tensors, to their sums."""
         for name, value in metrics.items():
             if name not in self.sums:
                 self.sums[name] = torch.zeros((), device=value.device)
-            self.sums[name].add_(value.detach())
+            self.sums[name].add_(value)
 
     def means(self) -> dict[str, float]:
-        """Means since they were last asked for."""
-        values = (torch.stack(list(self.sums.values())) / self.count).tolist()
+        """The mean of each metric since the previous call. Waits for the device and resets the sums."""
+        means = (torch.stack(list(self.sums.values())) / self.count).tolist()
         self.count = 0
         for total in self.sums.values():
             total.zero_()
-        return dict(zip(self.sums, values, strict=True))
+        return dict(zip(self.sums, means, strict=True))
 
     def state_dict(self) -> dict:
+        """The sums and the count, for a checkpoint between two logs."""
         return {"sums": self.sums, "count": self.count}
 
     def load_state_dict(self, state: dict) -> None:
+        """Continue from the sums and the count of a checkpoint."""
         self.sums, self.count = state["sums"], state["count"]
 
 
 class Stopwatch:
-    """Seconds spent training: those between `start` and `stop`, over all attempts."""
+    """Accumulates the seconds between `start` and `stop`, over all attempts of a run."""
 
     def __init__(self, device: torch.device):
-        self.device, self.seconds, self.began = device, 0.0, None
+        self.device, self.seconds, self.started = device, 0.0, None
 
     def start(self) -> None:
-        self.began = time.perf_counter()
+        """Start or continue counting."""
+        self.started = time.perf_counter()
 
     def stop(self) -> None:
-        """Waits for the device first."""
-        if self.began is None:
+        """Stop counting after the device has finished its work."""
+        if self.started is None:
             return
-        if self.device.type == "cuda":
-            torch.cuda.synchronize(self.device)
-        self.seconds, self.began = self.seconds + time.perf_counter() - self.began, None
+        torch.get_device_module(self.device).synchronize()
+        self.seconds, self.started = self.seconds + time.perf_counter() - self.started, None
 
     def read(self) -> float:
-        if self.began is not None:
+        """The seconds so far. Waits for the device if the stopwatch is running."""
+        if self.started is not None:
             self.stop()
             self.start()
         return self.seconds
-
-
-def duration(hours: float) -> str:
-    return f"{hours:.1f} h" if hours >= 1 else f"{hours * 60:.0f} min" if hours > 1 / 60 else f"{hours * 3600:.0f} s"

@@ -1,71 +1,84 @@
-"""Ctrl-C and a scheduler's signals end a run between two steps, so that it can be saved."""
+"""Ctrl-C and the signals of a scheduler end a run between two steps, so that it can be saved."""
 
 import logging
 import os
 import signal
 import sys
+from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from types import FrameType
 
 import psutil
 
 log = logging.getLogger(__name__)
 
-GRACE = 30
-"""Seconds that Ctrl-C leaves to runs in other processes of this machine, to save before theirs are ended."""
+GRACE_SECONDS = 30
+"""After Ctrl-C, the time that runs in other processes on this machine have to save before they are ended."""
 
 PARENT = os.getppid()
 """The process that started this one."""
 
-last: int | None = None
+STOPPING = "stopping after this step; press Ctrl-C again to stop immediately"
+
+last_signal: int | None = None
 """The signal that stopped the last run of this process, or the sweep; no job of a sweep starts after it."""
 
 
 @contextmanager
-def stop_signals():
-    """A list that SIGINT or SIGTERM makes true, and SIGUSR2 where something waits for it, as submitit does before a time
-    limit; the same one again interrupts at once. Does nothing outside the main thread."""
-    global last
-    stop: list[int] = []
-    last = None
+def stop_signals() -> Iterator[list[int]]:
+    """Yield a list that collects the stop signals received within the context; empty until one arrives.
 
-    def handle(number: int, frame) -> None:
-        global last
-        if number in stop:
+    These are SIGINT, SIGTERM and, if it has a handler, SIGUSR2: submitit handles it to save a job before its time
+    limit. The same signal a second time raises KeyboardInterrupt. Outside of the main thread no signal is handled.
+    """
+    global last_signal
+    received: list[int] = []
+    last_signal = None
+
+    def handle(number: int, frame: FrameType | None) -> None:
+        global last_signal
+        if number in received:
             raise KeyboardInterrupt
-        stop.append(number)
-        last = signal.SIGUSR2 if signal.SIGUSR2 in stop else number
-        log.warning("stopping after this step; once more stops at once")
+        received.append(number)
+        last_signal = signal.SIGUSR2 if signal.SIGUSR2 in received else number
+        log.warning(STOPPING)
 
     numbers = [signal.SIGINT, signal.SIGTERM]
     if callable(signal.getsignal(signal.SIGUSR2)):
         numbers.append(signal.SIGUSR2)
     try:
-        old = {number: signal.signal(number, handle) for number in numbers}
+        previous = {number: signal.signal(number, handle) for number in numbers}
     except ValueError:
-        old = {}
+        previous = {}
     try:
-        yield stop
+        yield received
     finally:
-        for number, handler in old.items():
+        for number, handler in previous.items():
             signal.signal(number, handler)
 
 
-def pass_on() -> None:
-    """After the run was saved: hand SIGUSR2 to who waits for it, who may put the job back in the queue. Where something
-    does, SIGTERM ends the process: to submitit a job that returns is done, also one that Slurm has put back in the queue."""
-    if last == signal.SIGUSR2:
-        signal.raise_signal(last)
-    elif last == signal.SIGTERM and callable(signal.getsignal(signal.SIGUSR2)):
-        raise SystemExit(128 + last)
+def forward_signal() -> None:
+    """After an interrupted run was saved, pass the signal on to the handler that waits for it.
+
+    SIGUSR2 goes to submitit's handler, which may requeue the job. SIGTERM ends the process if there is such a handler:
+    submitit takes a job that returns for finished, even if Slurm has requeued it.
+    """
+    if last_signal == signal.SIGUSR2:
+        signal.raise_signal(last_signal)
+    elif last_signal == signal.SIGTERM and callable(signal.getsignal(signal.SIGUSR2)):
+        raise SystemExit(128 + last_signal)
 
 
 def orphaned() -> bool:
-    """Whether this is a worker of joblib whose sweep was killed, so that it would wait for its next job for ever."""
+    """Whether this process is a joblib worker whose sweep was killed; it would wait for its next job forever."""
     return any("loky" in part for part in sys.orig_argv) and os.getppid() != PARENT
 
 
-def reach_workers() -> None:
-    """SIGTERM to Ray's workers that hold a job of this process: Ctrl-C misses them. Ray's agents must outlive them."""
+def terminate_ray_workers() -> None:
+    """Send SIGTERM to the Ray workers that run a job of this process, which Ctrl-C does not reach.
+
+    Ray's other processes must outlive the workers and are left alone.
+    """
     for process in psutil.Process().children(recursive=True):
         with suppress(IndexError, psutil.Error):
             if process.cmdline()[0].startswith("ray::_run_job"):
@@ -73,28 +86,29 @@ def reach_workers() -> None:
 
 
 @contextmanager
-def patient():
-    """On the first Ctrl-C leave the runs of this machine the time to save, which it reaches too; on the second raise."""
+def wait_for_runs_to_save() -> Iterator[None]:
+    """Within the context, the first Ctrl-C leaves the runs on this machine `GRACE_SECONDS` to save; the second raises.
 
-    def handle(number: int, frame) -> None:
-        global last
-        if last is not None:
+    Ctrl-C reaches the runs as well, which then stop after their current step. Raises KeyboardInterrupt after that time.
+    """
+
+    def handle(number: int, frame: FrameType | None) -> None:
+        global last_signal
+        if last_signal is not None:
             raise KeyboardInterrupt
-        last = number
-        print("stopping after this step; once more stops at once", file=sys.stderr)
-        reach_workers()
-        signal.setitimer(signal.ITIMER_REAL, GRACE)
+        last_signal = number
+        print(STOPPING, file=sys.stderr)
+        terminate_ray_workers()
+        signal.setitimer(signal.ITIMER_REAL, GRACE_SECONDS)
 
-    def give_up(number: int, frame) -> None:
+    def give_up(number: int, frame: FrameType | None) -> None:
         raise KeyboardInterrupt
 
-    old = {
-        number: signal.signal(number, function)
-        for number, function in ((signal.SIGINT, handle), (signal.SIGALRM, give_up))
-    }
+    handlers = {signal.SIGINT: handle, signal.SIGALRM: give_up}
+    previous = {number: signal.signal(number, handler) for number, handler in handlers.items()}
     try:
         yield
     finally:
         signal.setitimer(signal.ITIMER_REAL, 0)
-        for number, handler in old.items():
+        for number, handler in previous.items():
             signal.signal(number, handler)

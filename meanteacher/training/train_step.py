@@ -1,8 +1,11 @@
-"""One training step: eager, or compiled and on a GPU replayed as one CUDA graph."""
+"""One training step: eager, or compiled and, on a GPU, replayed as one CUDA graph."""
+
+from collections.abc import Callable
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
+from meanteacher.data.batch import Labeled, Unlabeled
 from meanteacher.data.batches import Batches
 from meanteacher.data.loader import RawBatch
 from meanteacher.data.random_streams import RunStream, derive_seed
@@ -15,11 +18,13 @@ from meanteacher.training.meters import Meter
 
 
 class TrainStep:
-    """`train_step(step)` is a pure function of (state, seed, step), so a resumed run gives the same bits. Reads nothing back.
+    """`train_step(step)` is a pure function of (state, seed, step), so a resumed run gives the same bits.
 
-    average: an EMA of the student kept for evaluation only, or None. compiled: forward pass and loss by torch.compile, which
-    takes a minute at the first call; on a GPU the whole step, from the augmentation to the EMA, is then one CUDA graph.
-    state: what `state_dict` gave, or None to start.
+    No host–device synchronization. average: an EMA of the student that is kept for evaluation only, or None. lr,
+    schedule: the learning rate at step s is lr · schedule(s). compiled: run the forward pass and the loss through
+    torch.compile, which takes about a minute at the first call; on a GPU the whole step, from the augmentation to the
+    EMA, is then captured as one CUDA graph. state: a checkpoint with the content of `state_dict`, or None to start
+    anew.
     """
 
     def __init__(
@@ -37,49 +42,62 @@ class TrainStep:
         compiled: bool,
         state: dict | None,
     ):
-        self.method, self.average, self.optimizer, self.batches = method, average, optimizer, batches
+        self.method, self.average, self.optimizer, self.batches = method.train(), average, optimizer, batches
         self.seed, self.device, self.precision, self.compiled = seed, device, precision, compiled
         self.meter = Meter()
         if state is not None:
             self.load_state_dict(state)
         self.learning_rate = LearningRate(optimizer, lr, schedule, device)
-        self.loss = (
-            torch.compile(method.training_step, fullgraph=method.fullgraph) if compiled else method.training_step
-        )
-        graphed = compiled and device.type == "cuda"
-        self.work = CUDAGraphStep(self.compute, [batches.generator]) if graphed else self.compute
+        self.loss_and_metrics = detached_metrics(method)
+        if compiled:
+            self.loss_and_metrics = torch.compile(self.loss_and_metrics, fullgraph=method.fullgraph)
+        captured = compiled and device.type == "cuda"
+        self.run_on_device = CUDAGraphStep(self.compute, [batches.generator]) if captured else self.compute
 
     @property
     def images_per_step(self) -> int:
+        """Labeled plus unlabeled images."""
         return self.batches.images_per_step()
 
     def __call__(self, step: int) -> None:
+        """Train step `step`, counted from 0."""
         torch.manual_seed(derive_seed(self.seed, RunStream.TRAINING_STEP, step))
         labeled, unlabeled = self.batches.draw(step)
-        self.work(torch.full((), float(step), device=self.device), *labeled, *unlabeled)
+        self.run_on_device(torch.full((), float(step), device=self.device), *labeled, *unlabeled)
         self.meter.count += 1
 
-    def compute(self, now: Tensor, *raw: Tensor) -> None:
-        """All of the step that happens on the device. raw: index and pixels of the labeled, then of the unlabeled images."""
-        self.learning_rate.set(now)
-        labeled, unlabeled = self.batches.views(RawBatch(*raw[:2]), RawBatch(*raw[2:]), self.method.views)
+    def compute(self, step: Tensor, *images: Tensor) -> None:
+        """The part of the step that runs on the device.
+
+        step: 0-dim float. images: index and pixels of the labeled images, then of the unlabeled ones, as from
+        `Batches.draw`.
+        """
+        self.learning_rate.set(step)
+        labeled, unlabeled = self.batches.views(RawBatch(*images[:2]), RawBatch(*images[2:]), self.method.views)
         with autocast(self.device, self.precision):
-            output = self.loss(labeled, unlabeled, now)
-        output.loss.backward()
+            loss, metrics = self.loss_and_metrics(labeled, unlabeled, step)
+        loss.backward()
         self.optimizer.step()
         self.optimizer.zero_grad(set_to_none=True)
-        self.update_ema(now)
-        self.meter.add({"loss": output.loss, **output.metrics})
+        self.update_averages(step)
+        self.meter.add({"loss": loss.detach(), **metrics})
 
-    def update_ema(self, now: Tensor) -> None:
-        """What the method does after the optimizer, and the average."""
-        self.method.after_step(now)
+    def update_averages(self, step: Tensor) -> None:
+        """Update the method's own networks, such as its teacher, and the average from the student's new weights."""
+        self.method.after_step(step)
         if self.average:
-            self.average.update(self.method.student, now)
+            self.average.update(self.method.student, step)
+
+    def models(self) -> dict[str, nn.Module]:
+        """The networks to evaluate: those of the method, and the average if there is one. The one to deploy is last."""
+        return self.method.eval_models() | ({"average": self.average.model} if self.average else {})
 
     def state_dict(self) -> dict:
-        """Tensors and builtins: all that the next step depends on."""
+        """Everything the next step depends on, and how the steps were computed, as tensors and builtins."""
         return {
+            "device": self.device.type,
+            "precision": self.precision,
+            "compiled": self.compiled,
             "method": self.method.state_dict(),
             "average": self.average.state_dict() if self.average else None,
             "optimizer": self.optimizer.state_dict(),
@@ -87,8 +105,22 @@ class TrainStep:
         }
 
     def load_state_dict(self, state: dict) -> None:
+        """Continue from the content of `state_dict`."""
         self.meter.load_state_dict(state["meter"])
         self.method.load_state_dict(state["method"])
         self.optimizer.load_state_dict(state["optimizer"])
         if self.average:
             self.average.load_state_dict(state["average"])
+
+
+def detached_metrics(method: Method) -> Callable[[Labeled, Unlabeled, Tensor], tuple[Tensor, dict[str, Tensor]]]:
+    """The method's training step with its metrics detached.
+
+    They are detached inside of what is compiled, so that no gradient is computed for them and they keep no graph alive.
+    """
+
+    def loss_and_metrics(labeled: Labeled, unlabeled: Unlabeled, step: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
+        output = method.training_step(labeled, unlabeled, step)
+        return output.loss, {name: value.detach() for name, value in output.metrics.items()}
+
+    return loss_and_metrics

@@ -1,15 +1,17 @@
-"""The one training loop."""
+"""The training loop, the same for every method."""
 
 import math
 import time
 from pathlib import Path
 
 import torch
+from torch import Tensor, nn
 
 from meanteacher.config.errors import UserError
 from meanteacher.loggers import Logger
 from meanteacher.training import checkpoint
-from meanteacher.training.eta import Pace
+from meanteacher.training.device import peak_memory
+from meanteacher.training.eta import TimeEstimator, steps_per_reading
 from meanteacher.training.evaluator import Evaluator
 from meanteacher.training.meters import Stopwatch
 from meanteacher.training.signals import stop_signals
@@ -17,9 +19,11 @@ from meanteacher.training.train_step import TrainStep
 
 
 class Trainer:
-    """Trains to `steps`; evaluates, logs and saves on the way. A resumed run gives the same bits.
+    """Trains up to step `steps` and evaluates, logs and saves checkpoints on the way. A resumed run gives the same
+    bits.
 
-    folder: where checkpoints go, or None for none. state: what `checkpoint.load` gave, or None to start.
+    eval_every, log_every: in steps; both also happen after the last step. folder: where checkpoints are saved, or None
+    to save none. state: a checkpoint from `checkpoint.load`, or None to start anew.
     """
 
     def __init__(
@@ -41,70 +45,106 @@ class Trainer:
         self.step, self.history, self.stopwatch = 0, [], Stopwatch(train_step.device)
         if state is not None:
             self.step, self.history, self.stopwatch.seconds = state["step"], state["history"], state["seconds"]
-        self.pace = Pace(self)
+        self.estimator = TimeEstimator(
+            steps=steps,
+            eval_every=eval_every,
+            start_step=self.step,
+            steps_per_reading=steps_per_reading(train_step.device.type),
+            images_per_step=train_step.images_per_step,
+            images_per_evaluation=evaluator.images_per_evaluation * len(self.models()),
+        )
 
     def fit(self) -> str:
-        """Train to the end or to a signal. Returns `finished` or `interrupted`."""
-        self.train_step.method.train()
+        """Train to the last step or until a signal arrives. Returns `finished` or `interrupted`."""
         saved = time.perf_counter()
         self.stopwatch.start()
         with stop_signals() as stop:
             while self.step < self.steps and not stop:
-                self.train_step(self.step)
-                self.step += 1
-                self.pace.tick()
+                self.take_step()
                 for logger in self.loggers:
-                    logger.alive(self.step)
-                last = self.step == self.steps
-                if self.step % self.log_every == 0 or last:
-                    self.record(self.means())
-                if self.step % self.eval_every == 0 or last:
+                    logger.on_step(self.step)
+                at_end = self.step == self.steps
+                if self.step % self.log_every == 0 or at_end:
+                    self.record(self.mean_metrics())
+                if self.step % self.eval_every == 0 or at_end:
                     self.record(self.evaluate())
-                if self.folder and (last or stop or time.perf_counter() - saved > self.checkpoint_seconds):
+                if self.folder and (at_end or stop or time.perf_counter() - saved > self.checkpoint_seconds):
                     checkpoint.save(self.folder, self.state_dict())
                     saved = time.perf_counter()
         self.stopwatch.stop()
         return "finished" if self.step == self.steps else "interrupted"
 
-    def means(self) -> dict[str, float]:
-        """Means of the metrics since they were last asked for. Raises UserError where one is not finite."""
+    def take_step(self) -> None:
+        """Train one step. The first steps are timed."""
+        self.train_step(self.step)
+        self.step += 1
+        if self.step in self.estimator.reading_steps:
+            self.estimator.add_reading(self.step, self.stopwatch.read())
+
+    def estimate_seconds(self) -> float:
+        """Estimate the seconds of the whole run from its first steps. The trainer must not be used afterward."""
+        self.stopwatch.start()
+        while self.estimator.seconds_per_step is None:
+            self.take_step()
+        self.stopwatch.stop()
+        return self.estimator.total_seconds(self.step, self.stopwatch.seconds)
+
+    def mean_metrics(self) -> dict[str, float]:
+        """The mean of each metric of the step since the previous call. Raises UserError if one is not finite."""
         means = self.train_step.meter.means()
         if not all(map(math.isfinite, means.values())):
             advice = "lower optimizer.lr or use trainer.precision=fp32"
             raise UserError(f"the loss is not finite by step {self.step} ({means}); {advice}")
         return {f"train/{name}": mean for name, mean in means.items()}
 
-    def images_per_second(self) -> float:
-        """The student's images per second of training, evaluations left out."""
-        return self.step * self.train_step.batches.images_per_step() / max(self.stopwatch.read(), 1e-9)
+    def evaluate(self) -> dict[str, float]:
+        """The scores of every network on every part. The time does not count as training time."""
+        self.stopwatch.stop()
+        started = time.perf_counter()
+        scores = self.evaluator(self.models())
+        self.estimator.add_evaluation(self.step, self.stopwatch.seconds, time.perf_counter() - started)
+        self.stopwatch.start()
+        return scores
 
     def record(self, metrics: dict[str, float]) -> None:
-        """Add to the history and tell the loggers."""
+        """Append the metrics to the history and pass them to the loggers, together with the speed."""
         self.history.append({"step": self.step, **metrics})
         for logger in self.loggers:
             logger.log(self.step, {**metrics, "train/images_per_second": self.images_per_second()})
 
-    def models(self) -> dict[str, torch.nn.Module]:
-        """What is evaluated: the method's networks, and the average."""
-        average = self.train_step.average
-        return self.train_step.method.eval_models() | ({"average": average.model} if average else {})
+    def images_per_second(self) -> float:
+        """Labeled and unlabeled images per second of training time, over all attempts."""
+        return self.step * self.train_step.images_per_step / max(self.stopwatch.read(), 1e-9)
 
-    def evaluate(self) -> dict[str, float]:
-        self.stopwatch.stop()
-        found = self.evaluator(self.models())
-        self.stopwatch.start()
-        return found
+    @property
+    def parts(self) -> list[str]:
+        """The parts of the data that are evaluated: `test`, and `validation` if there are validation images."""
+        return list(self.evaluator.parts)
+
+    def models(self) -> dict[str, nn.Module]:
+        """The networks that are evaluated, the one to deploy last."""
+        return self.train_step.models()
+
+    def predict(self, part: str) -> tuple[str, Tensor]:
+        """The name of the network to deploy and its predicted classes on a part of the data: int64 [N], on the device."""
+        name, model = list(self.models().items())[-1]
+        return name, self.evaluator.logits(model, part).argmax(dim=1)
+
+    def summary(self) -> dict:
+        """Steps taken, speed, training time in seconds and peak memory in bytes, under their names in result.json."""
+        return {
+            "steps": self.step,
+            "images_per_second": self.images_per_second(),
+            "training_seconds": self.stopwatch.seconds,
+            "peak_memory_bytes": peak_memory(self.train_step.device),
+        }
 
     def state_dict(self) -> dict:
-        """Tensors and builtins: all that the next step depends on, the history so far, and what a resume must keep."""
-        step = self.train_step
+        """Everything a resumed run needs, as tensors and builtins."""
         return {
             "step": self.step,
             "history": self.history,
             "seconds": self.stopwatch.read(),
-            "device": step.device.type,
-            "precision": step.precision,
-            "compiled": step.compiled,
             "threads": torch.get_num_threads(),
-            **step.state_dict(),
+            **self.train_step.state_dict(),
         }

@@ -1,4 +1,4 @@
-"""The benchmark's plain loop does what our step does, and its numbers fit together. No speed is tested."""
+"""The benchmark's plain loop trains as this package's step does, and its numbers are consistent. No speed is tested."""
 
 import itertools
 import json
@@ -8,29 +8,36 @@ import pytest
 import torch
 from conftest import settings
 from torch import nn
+from torch.utils.flop_counter import FlopCounterMode
 
-from meanteacher import benchmark
-from meanteacher.benchmark import Variant, __main__, measure, roofline
+from meanteacher.benchmark import command, measure, roofline
 from meanteacher.benchmark.ours import PARTS, Ours
-from meanteacher.benchmark.reference import Reference, ViewsOfOne
-from meanteacher.benchmark.timing import timed
+from meanteacher.benchmark.random_data import random_images
+from meanteacher.benchmark.reference import Reference, ViewDataset
+from meanteacher.benchmark.timing import time_seconds
+from meanteacher.benchmark.variants import Variant
+from meanteacher.config.cli import main
 from meanteacher.config.errors import UserError
+from meanteacher.config.settings import Settings
 from meanteacher.runs.build import build
 
 SMALL = ["--model=wrn_10_1", "--images=512", "label=40", "trainer.labeled_batch=8", "trainer.unlabeled_batch=8"]
 SHORT = ["--rounds=1", "--steps=1", "--workers=0", "--device=cpu"]
 
 
-def prepared(*arguments: str) -> dict:
-    return __main__.prepare(*__main__.parse([*SMALL, "--device=cpu", *arguments]))
+NAMES = {"model": "wrn_10_1", "method": "mean_teacher"}
 
 
-def test_it_writes_numbers_that_fit_together(tmp_path, capsys):
+def small_settings(*arguments: str) -> Settings:
+    return command.compose_settings(*command.parse([*SMALL, "--device=cpu", *arguments]))
+
+
+def test_the_written_numbers_are_consistent(tmp_path, capsys):
     file, picture = tmp_path / "found.json", tmp_path / "found.png"
     arguments = [*SMALL, *SHORT, "trainer.precision=bf16", f"--json={file}", f"--picture={picture}"]
-    assert __main__.main(arguments) == 0
+    assert main(["benchmark", *arguments]) == 0
     found = json.loads(file.read_text())
-    assert found["command"] == " ".join(["python -m meanteacher.benchmark", *arguments])
+    assert found["command"] == " ".join(["meanteacher benchmark", *arguments])
     assert {"commit", "hardware", "threads", "versions"} <= set(found)
     assert [found[key] for key in ("method", "model", "device", "precision", "compiled", "steps", "workers")] == [
         "mean_teacher", "wrn_10_1", "cpu", "bf16", False, 1, 0,
@@ -56,37 +63,29 @@ def test_it_writes_numbers_that_fit_together(tmp_path, capsys):
     "argument",
     ["--rounds=0", "--steps=x", "--workers=-1", "--images=0", "--model=wrn", "--nothing", "optimizer.lr=0.5"],
 )
-def test_bad_arguments_are_one_line(argument, capsys):
-    assert __main__.main([argument]) == 1
+def test_a_bad_argument_is_reported_in_one_line(argument, capsys):
+    assert main(["benchmark", argument]) == 1
     out, err = capsys.readouterr()
     assert not out and err.startswith("error: ") and err.count("\n") == 1
 
 
-def test_without_configuration_it_says_so(monkeypatch, tmp_path, capsys):
-    monkeypatch.setattr(__main__.composed, "CONF", tmp_path / "conf")
-    assert __main__.main([]) == 1
-    assert "conf" in capsys.readouterr().err
-
-
 def test_a_variant_that_fails_is_named():
-    chosen = prepared() | {"label": 10**6}
+    settings = small_settings().replace({"label": 10**6})
     with pytest.raises(UserError, match="^odd: label=1000000"):
-        measure.Process(chosen, {"model": "wrn_10_1", "method": "mean_teacher"}, Variant("odd", "fp32", "never"))
+        measure.Process(settings, NAMES, Variant("odd", "fp32", "never"))
 
 
 def test_fit_takes_the_steps_it_is_timed_for():
-    ours = Ours(
-        prepared("--steps=3"), {"model": "wrn_10_1", "method": "mean_teacher"}, Variant("ours", "fp32", "never")
-    )
+    ours = Ours(small_settings("--steps=3"), NAMES, Variant("ours", "fp32", "never"))
     for step in (3, 6):
         assert ours.fit_seconds(3) > 0 and ours.trainer.step == step
     assert not any("error" in key for record in ours.trainer.history for key in record)
-    assert not (ours.session.folder.path / "checkpoint.pt").exists()
+    assert not (ours.run_dir.path / "checkpoint.pt").exists()
 
 
 @pytest.mark.parametrize("method", ["mean_teacher", "fixmatch", "supervised"])
-def test_the_plain_step_trains_the_student_on_such_batches_as_ours(method):
-    reference = Reference(prepared(f"--method={method}"))
+def test_the_plain_step_trains_the_student_on_batches_of_the_same_kind(method):
+    reference = Reference(small_settings(f"--method={method}"))
     reference.load(0)
     labeled, unlabeled = reference.batches()
     views = reference.method.views
@@ -97,12 +96,12 @@ def test_the_plain_step_trains_the_student_on_such_batches_as_ours(method):
     assert reference.step() > 0 and not torch.equal(before, reference.method.student.classifier.weight)
 
 
-def test_the_plain_views_are_among_ours():
-    images, augment = benchmark.random_images(count=20).train, build(settings()["augment"])
+def test_the_plain_views_are_possible_views_of_this_package():
+    images, augment = random_images(count=20).train, build(settings()["augment"])
     augment.fit(images.pixels)
     translate, flip = augment.views["weak"].values()
     mean, std = (value.flatten().tolist() for value in (augment.normalize.mean, augment.normalize.std))
-    plain = ViewsOfOne(images, ("weak", "weak"), mean, std)
+    plain = ViewDataset(images, ("weak", "weak"), mean, std)
     top, left, flipped = torch.tensor(list(itertools.product(range(9), range(9), (0, 1)))).T[..., None, None, None]
     for index in (0, 7):
         copies = torch.from_numpy(images.pixels[index]).float().div(255).expand(len(top), -1, -1, -1)
@@ -113,8 +112,8 @@ def test_the_plain_views_are_among_ours():
             assert (possible - view).abs().amax((1, 2, 3)).min() < 1e-5
 
 
-def test_the_roofline_counts_convolutions_and_products_forwards_and_backwards(monkeypatch):
-    monkeypatch.setattr(roofline, "rates", lambda device, precision: (1e9, 1e6))
+def test_the_roofline_counts_forward_and_backward_convolutions_and_matrix_products(monkeypatch):
+    monkeypatch.setattr(roofline, "measure_rates", lambda device, precision: (1e9, 1e6))
     model = nn.Sequential(nn.Conv2d(3, 4, 3, padding=1, bias=False), nn.Flatten(), nn.Linear(4 * 5 * 5, 2))
     images = torch.randn(6, 3, 5, 5)
     found = roofline.bound(lambda: model(images).sum().backward(), torch.device("cpu"), "fp32")
@@ -124,8 +123,22 @@ def test_the_roofline_counts_convolutions_and_products_forwards_and_backwards(mo
     assert found["seconds"] == pytest.approx(slowest) and found["share_bound_by_memory"] == 1
 
 
-def test_time_ends_at_an_interruption():
+def test_timing_ends_at_an_interruption():
     def work():
         raise InterruptedError
 
-    assert 0 <= timed(torch.device("cpu"), work) < 1
+    assert 0 <= time_seconds(torch.device("cpu"), work) < 1
+
+
+def test_the_roofline_counts_the_operations_that_pytorch_counts():
+    ours = Ours(small_settings(), NAMES, Variant("ours", "fp32", "never"))
+    labeled, unlabeled = ours.step.batches.views(*ours.step.batches.draw(0), ours.step.method.views)
+
+    def step():
+        ours.step.method.training_step(labeled, unlabeled, torch.zeros(())).loss.backward()
+
+    with FlopCounterMode(display=False) as expected:
+        step()
+    with roofline.OperationCounter() as counter:
+        step()
+    assert sum(flops for flops, _ in counter.calls) == expected.get_total_flops() > 0

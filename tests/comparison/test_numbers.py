@@ -7,8 +7,8 @@ import pytest
 from comparison_runs import markdown, put, result, three_seeds
 
 from meanteacher.comparison.command import compare
-from meanteacher.comparison.formats import format_duration
 from meanteacher.comparison.statistics import labels_needed
+from meanteacher.config.formats import format_duration
 
 
 def test_means_deviations_and_paired_interval(tmp_path):

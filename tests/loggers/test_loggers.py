@@ -1,4 +1,4 @@
-"""The loggers: what stands in a run folder after runs that finish, stop, resume, fail, and have no network."""
+"""The loggers: what they write for runs that finish, stop, resume or fail."""
 
 import json
 import logging
@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from meanteacher.config.errors import UserError
-from meanteacher.loggers import RunInfo
+from meanteacher.loggers import Logger, RunInfo
 from meanteacher.loggers.jsonl import Jsonl
 from meanteacher.loggers.progress import Progress
 from meanteacher.loggers.tensorboard import TensorBoard
@@ -39,9 +39,33 @@ def picture(folder: Path) -> dict[str, Path]:
 
 def test_modules_are_cheap_to_import():
     modules = [f"meanteacher.loggers.{name}" for name in ("jsonl", "progress", "tensorboard", "weights_and_biases")]
-    code = f"import sys, {', '.join(modules)}, meanteacher.plots; print(*sys.modules)"
+    code = f"import sys, {', '.join(modules)}, meanteacher.runs.plots; print(*sys.modules)"
     loaded = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.split()
     assert not {"wandb", "torch", "matplotlib", "tqdm", "sklearn", "tensorboard"} & set(loaded)
+
+
+# Closing
+
+
+def test_a_logger_that_fails_at_the_end_leaves_no_logger_open(caplog):
+    from types import SimpleNamespace
+
+    from meanteacher.runs.session import Session
+
+    finished = []
+
+    class Recorder(Logger):
+        def finish(self, status, summary):
+            finished.append(self)
+
+    class Failing(Recorder):
+        def log_pictures(self, paths):
+            raise RuntimeError("no disk space")
+
+    loggers = [Failing(), Recorder()]
+    Session.close(SimpleNamespace(started=loggers), "finished", {}, {})
+    assert finished == loggers
+    assert caplog.messages == ["Failing could not be closed: no disk space"]
 
 
 # Jsonl
@@ -51,7 +75,7 @@ def lines(folder: Path) -> list[dict]:
     return [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
 
 
-def test_jsonl_has_a_line_per_call_at_once(tmp_path):
+def test_jsonl_writes_a_line_per_call_immediately(tmp_path):
     logger = Jsonl()
     logger.start(info(tmp_path))
     logger.log(100, {"train/loss": 0.5})
@@ -61,7 +85,7 @@ def test_jsonl_has_a_line_per_call_at_once(tmp_path):
     assert lines(tmp_path)[1] == {"step": 200, "test/student/error": 0.25, "test/teacher/error": 0.125}
 
 
-def test_jsonl_is_valid_json_whatever_the_value(tmp_path):
+def test_jsonl_writes_valid_json_for_every_value(tmp_path):
     logger = Jsonl()
     logger.start(info(tmp_path))
     logger.log(1, {"a": float("nan"), "b": float("inf"), "c": -float("inf"), "d": 1.0})
@@ -70,7 +94,7 @@ def test_jsonl_is_valid_json_whatever_the_value(tmp_path):
     assert json.loads(text, parse_constant=pytest.fail) == {"step": 1, "a": None, "b": None, "c": None, "d": 1.0}
 
 
-def test_jsonl_resumes_after_the_last_whole_line_until_its_step(tmp_path):
+def test_jsonl_resumes_after_the_last_complete_line_up_to_its_step(tmp_path):
     path = tmp_path / "metrics.jsonl"
     path.write_bytes(
         b'{"step": 100, "x": 1}\n'
@@ -79,14 +103,14 @@ def test_jsonl_resumes_after_the_last_whole_line_until_its_step(tmp_path):
         b'{"x": 3}\n'
         b'{"step": 200, "x": 2}\n'
         b'{"step": 300, "x": 3}\n'
-        b'{"step": 150, "x": 9}'  # killed while writing: whole by chance, but without its end
+        b'{"step": 150, "x": 9}'  # killed while writing: valid JSON by chance, but without a line end
     )
     logger = Jsonl()
     logger.start(info(tmp_path, start_step=200))
     logger.log(300, {"x": 4})
     logger.finish("finished", {})
     assert lines(tmp_path) == [{"step": 100, "x": 1}, {"step": 200, "x": 2}, {"step": 300, "x": 4}]
-    assert [found.name for found in tmp_path.iterdir()] == ["metrics.jsonl"]
+    assert [path.name for path in tmp_path.iterdir()] == ["metrics.jsonl"]
 
 
 @pytest.mark.parametrize(("start_step", "before"), [(0, '{"step": 0, "x": 1}\n'), (200, None)])
@@ -106,7 +130,7 @@ def evaluation(teacher: str = "teacher") -> dict[str, float]:
     return {"test/student/error": 0.2141, f"test/{teacher}/error": 0.179, "test/student/cross_entropy": 0.9}
 
 
-def test_progress_has_a_line_per_evaluation(tmp_path, caplog, monkeypatch):
+def test_progress_logs_a_line_per_evaluation(tmp_path, caplog, monkeypatch):
     clock = iter([0.0, 30.0])
     monkeypatch.setattr("meanteacher.loggers.progress.time.monotonic", lambda: next(clock))
     caplog.set_level(logging.INFO, "meanteacher")
@@ -115,12 +139,12 @@ def test_progress_has_a_line_per_evaluation(tmp_path, caplog, monkeypatch):
     logger.log(100, {"train/loss": 0.4119, "train/images_per_second": 8123.4})
     assert not caplog.messages
     logger.log(200, evaluation())
-    logger.pictures(picture(tmp_path))
+    logger.log_pictures(picture(tmp_path))
     logger.finish("finished", {})
     assert caplog.messages == ["step 200/300 · loss 0.412 · student 21.4 % · teacher 17.9 % · 8123 img/s · ETA 0:20"]
 
 
-def test_progress_takes_any_network_and_part(tmp_path, caplog):
+def test_progress_shows_every_network_and_part(tmp_path, caplog):
     caplog.set_level(logging.INFO, "meanteacher")
     logger = Progress()
     logger.start(info(tmp_path, start_step=100))
@@ -129,7 +153,7 @@ def test_progress_takes_any_network_and_part(tmp_path, caplog):
 
 
 @pytest.mark.parametrize(("seconds", "shown"), [(0.1, "ETA 0:10"), (1, "ETA 1:40"), (40, "ETA 1:06:40")])
-def test_progress_tells_the_time_left(tmp_path, caplog, monkeypatch, seconds, shown):
+def test_progress_estimates_the_remaining_time(tmp_path, caplog, monkeypatch, seconds, shown):
     clock = iter([0.0, 200 * seconds])
     monkeypatch.setattr("meanteacher.loggers.progress.time.monotonic", lambda: next(clock))
     caplog.set_level(logging.INFO, "meanteacher")
@@ -147,7 +171,7 @@ def test_progress_is_a_bar_on_a_terminal_and_lines_go_above_it(tmp_path, capsys,
     monkeypatch.setattr(log, "level", logging.INFO)
     logger = Progress()
     logger.start(info(tmp_path, start_step=100))
-    logger.alive(200)
+    logger.on_step(200)
     logger.log(200, {"train/loss": 0.4119, "train/images_per_second": 8123.4, **evaluation()})
     logging.getLogger("meanteacher.training.trainer").info("a line from elsewhere")
     logger._bar.refresh()
@@ -155,9 +179,9 @@ def test_progress_is_a_bar_on_a_terminal_and_lines_go_above_it(tmp_path, capsys,
     shown = capsys.readouterr().err
     assert "200/300" in shown
     assert "loss 0.412 · student 21.4 % · teacher 17.9 % · 8123 img/s" in shown
-    assert "step 200/300" not in shown, "both a bar and lines"
+    assert "step 200/300" not in shown, "there are lines besides the bar"
     assert "\ra line from elsewhere\n" in shown
-    assert log.handlers == [handler], "the handlers are put back"
+    assert log.handlers == [handler], "the handlers were not restored"
 
 
 # TensorBoard
@@ -169,26 +193,26 @@ def events(folder: Path):
     return EventAccumulator(str(folder / "tensorboard"), size_guidance={"scalars": 0, "images": 0}).Reload()
 
 
-def test_tensorboard_has_scalars_and_pictures(tmp_path):
+def test_tensorboard_records_scalars_and_pictures(tmp_path):
     logger = TensorBoard()
     logger.start(info(tmp_path))
     logger.log(100, {"train/loss": 0.5, "test/teacher/error": 0.25})
     logger.log(200, {"train/loss": 0.25})
-    logger.pictures(picture(tmp_path))
+    logger.log_pictures(picture(tmp_path))
     logger.finish("finished", {})
-    found = events(tmp_path)
-    assert [(event.step, event.value) for event in found.Scalars("train/loss")] == [(100, 0.5), (200, 0.25)]
-    assert [(event.step, event.value) for event in found.Scalars("test/teacher/error")] == [(100, 0.25)]
-    (image,) = found.Images("plots/curves")
+    recorded = events(tmp_path)
+    assert [(event.step, event.value) for event in recorded.Scalars("train/loss")] == [(100, 0.5), (200, 0.25)]
+    assert [(event.step, event.value) for event in recorded.Scalars("test/teacher/error")] == [(100, 0.25)]
+    (image,) = recorded.Images("plots/curves")
     assert (image.step, image.width, image.height) == (200, 12, 8)
 
 
 @pytest.mark.parametrize(("start_step", "steps"), [(200, [100, 200, 300]), (0, [300])])
-def test_tensorboard_purges_what_came_after_the_checkpoint(tmp_path, start_step, steps):
-    for begin, logged in ((0, [100, 200, 250]), (start_step, [300])):
+def test_tensorboard_purges_what_was_logged_after_the_checkpoint(tmp_path, start_step, steps):
+    for begin, logged_steps in ((0, [100, 200, 250]), (start_step, [300])):
         logger = TensorBoard()
         logger.start(info(tmp_path, begin))
-        for step in logged:
+        for step in logged_steps:
             logger.log(step, {"x": step})
         logger.finish("interrupted", {})
     assert [event.step for event in events(tmp_path).Scalars("x")] == steps

@@ -1,4 +1,4 @@
-"""What Weights & Biases is told: read back from the files of offline runs."""
+"""What is recorded in Weights & Biases, read from the files of offline runs."""
 
 import json
 import logging
@@ -16,7 +16,7 @@ from meanteacher.loggers.weights_and_biases import Wandb
 
 @pytest.fixture
 def no_account(tmp_path, monkeypatch):
-    """wandb as on a machine that has never seen it: no settings, credentials, cache or service of its own."""
+    """wandb as on a machine that has never used it: without settings, credentials, cache or service."""
     import os
 
     import wandb
@@ -36,56 +36,56 @@ def records(path: Path) -> list:
     """The records of a .wandb file: a LevelDB log, 32 KiB blocks of chunks headed by checksum, length and kind."""
     from wandb.proto.wandb_internal_pb2 import Record
 
-    data, found, whole = path.read_bytes(), [], b""
+    data, parsed, record = path.read_bytes(), [], b""
     assert data[:4] == b":W&B"
     position = 7
     while position + 7 <= len(data):
-        left = 0x8000 - position % 0x8000
-        if left < 7:
-            position += left
+        left_in_block = 0x8000 - position % 0x8000
+        if left_in_block < 7:
+            position += left_in_block
             continue
         _, length, kind = struct.unpack("<IHB", data[position : position + 7])
         assert kind in (1, 2, 3, 4), "full, first, middle, last"
-        whole += data[position + 7 : position + 7 + length]
+        record += data[position + 7 : position + 7 + length]
         position += 7 + length
         if kind in (1, 4):
-            found.append(Record.FromString(whole))
-            whole = b""
-    return found
+            parsed.append(Record.FromString(record))
+            record = b""
+    return parsed
 
 
-def transcript(folder: Path) -> dict:
-    """What one run's .wandb file says."""
+def read_run(folder: Path) -> dict:
+    """The content of the .wandb file of a run."""
     (path,) = folder.glob("run-*.wandb")
-    told: dict = {"history": {}, "summary": {}, "preempting": False, "exit": None}
+    content: dict = {"history": {}, "summary": {}, "preempting": False, "exit": None}
     for record in records(path):
         kind = record.WhichOneof("record_type")
         if kind == "run":
-            told["run"] = record.run
-            told["config"] = {item.key: json.loads(item.value_json) for item in record.run.config.update}
+            content["run"] = record.run
+            content["config"] = {item.key: json.loads(item.value_json) for item in record.run.config.update}
         elif kind == "history":
             items = {item.key or "/".join(item.nested_key): json.loads(item.value_json) for item in record.history.item}
-            told["history"][items.pop("_step")] = {key: items[key] for key in items if not key.startswith("_")}
+            content["history"][items.pop("_step")] = {key: items[key] for key in items if not key.startswith("_")}
         elif kind == "summary":
             for item in record.summary.update:
-                told["summary"][item.key or "/".join(item.nested_key)] = json.loads(item.value_json)
+                content["summary"][item.key or "/".join(item.nested_key)] = json.loads(item.value_json)
         elif kind == "preempting":
-            told["preempting"] = True
+            content["preempting"] = True
         elif kind == "exit":
-            told["exit"] = record.exit.exit_code
-    return told
+            content["exit"] = record.exit.exit_code
+    return content
 
 
 def offline_folders(folder: Path) -> list[Path]:
-    return sorted((folder / "wandb").glob("offline-run-*"), key=lambda found: (len(found.name), found.name))
+    return sorted((folder / "wandb").glob("offline-run-*"), key=lambda path: (len(path.name), path.name))
 
 
-def transcripts(folder: Path) -> list[dict]:
-    """One per offline run, in the order of their starts. wandb's service writes on after a finish, so end it first."""
+def read_offline_runs(folder: Path) -> list[dict]:
+    """The offline runs in the order of their starts. Ends wandb's service first, which writes even after a finish."""
     import wandb
 
     wandb.teardown()
-    return [transcript(found) for found in offline_folders(folder)]
+    return [read_run(path) for path in offline_folders(folder)]
 
 
 def train(logger: Wandb, run: RunInfo, steps: list[int], status: str) -> None:
@@ -93,9 +93,9 @@ def train(logger: Wandb, run: RunInfo, steps: list[int], status: str) -> None:
     for step in steps:
         logger.log(step, {"train/loss": 1 / step, "test/teacher/error": 0.25})
     if status == "finished":
-        logger.pictures(picture(run.folder))
+        logger.log_pictures(picture(run.folder))
     else:
-        logger.pictures({})
+        logger.log_pictures({})
     logger.finish(status, {"status": status, "test": {"teacher": {"error": 0.25}}, "gpu": None})
 
 
@@ -107,16 +107,16 @@ def test_wandb_offline_runs_and_resumes_in_one_process(tmp_path, no_account, cap
     train(logger, info(second, run_id="ffff"), [100], "failed")
     train(logger, info(first, start_step=200), [300], "finished")
 
-    before, after = transcripts(first)
-    (other,) = transcripts(second)
-    for told, run_id in ((before, "0123abcd"), (after, "0123abcd"), (other, "ffff")):
-        run = told["run"]
+    before, after = read_offline_runs(first)
+    (other,) = read_offline_runs(second)
+    for content, run_id in ((before, "0123abcd"), (after, "0123abcd"), (other, "ffff")):
+        run = content["run"]
         assert (run.run_id, run.project, run.run_group) == (run_id, "meanteacher", "quickstart")
         assert run.display_name == "digits-mean_teacher-10-0"
         assert list(run.tags) == ["digits", "mean_teacher"]
         assert run.resume, "a later upload would replace the run instead of going on with it"
-        assert told["config"]["method.ema_decay"] == 0.99
-        assert told["summary"]["test/teacher/error"] == 0.25
+        assert content["config"]["method.ema_decay"] == 0.99
+        assert content["summary"]["test/teacher/error"] == 0.25
 
     assert before["history"] == {step: {"train/loss": 1 / step, "test/teacher/error": 0.25} for step in (100, 200)}
     assert (before["exit"], before["preempting"], before["summary"]["status"]) == (1, True, "interrupted")
@@ -127,14 +127,16 @@ def test_wandb_offline_runs_and_resumes_in_one_process(tmp_path, no_account, cap
     assert after["history"][300]["train/loss"] == 1 / 300
     assert after["history"][300]["plots/curves/_type"] == "image-file"
 
-    said = [record.getMessage() for record in caplog.records if record.name == wb.__name__]
+    messages = [record.getMessage() for record in caplog.records if record.name == wb.__name__]
     folders = [*offline_folders(first)[:1], *offline_folders(second), *offline_folders(first)[1:]]
-    assert said == [f"wandb is offline (as configured): `wandb sync {folder}` uploads the run" for folder in folders]
+    assert messages == [
+        f"wandb is offline (as configured): `wandb sync {folder}` uploads the run" for folder in folders
+    ]
     out, err = capfd.readouterr()
     assert "wandb:" not in out + err
 
 
-def test_wandb_leaves_steps_the_server_has(tmp_path):
+def test_wandb_skips_steps_that_the_server_already_has(tmp_path):
     class Run:
         step, logged = 250, []
 
@@ -146,12 +148,12 @@ def test_wandb_leaves_steps_the_server_has(tmp_path):
     logger.start(info(tmp_path, start_step=200))
     for step in (225, 250, 300):
         logger.log(step, {"x": 1.0})
-    logger.pictures({})
+    logger.log_pictures({})
     assert Run.logged == [250, 300]
 
 
 @pytest.mark.parametrize(("error", "why"), [(TimeoutError(), "(TimeoutError)"), (TimeoutError("late\nvery"), "(late)")])
-def test_wandb_late_answers_are_no_answers(tmp_path, no_account, monkeypatch, caplog, error, why):
+def test_wandb_continues_offline_if_the_server_answers_too_late(tmp_path, no_account, monkeypatch, caplog, error, why):
     def late(*_, **__):
         raise error
 
@@ -166,15 +168,15 @@ def test_wandb_late_answers_are_no_answers(tmp_path, no_account, monkeypatch, ca
     assert f"wandb sync --include-online {offline_folders(tmp_path)[0]}" in finished
 
 
-def test_wandb_auto_without_credentials_is_offline(tmp_path, no_account, caplog):
+def test_wandb_auto_is_offline_without_credentials(tmp_path, no_account, caplog):
     caplog.set_level(logging.INFO)
     train(Wandb(project="meanteacher", entity=None, mode="auto"), info(tmp_path), [100], "finished")
-    assert [list(told["history"]) for told in transcripts(tmp_path)] == [[100]]
+    assert [list(content["history"]) for content in read_offline_runs(tmp_path)] == [[100]]
     assert [message for message in caplog.messages if "no credentials found" in message]
 
 
 @pytest.mark.parametrize(("source", "attempts"), [("environment", 2), ("netrc", 1), ("malformed", 1)])
-def test_wandb_without_network_is_offline(tmp_path, no_account, monkeypatch, caplog, capfd, source, attempts):
+def test_wandb_is_offline_without_a_network(tmp_path, no_account, monkeypatch, caplog, capfd, source, attempts):
     monkeypatch.setenv("WANDB_BASE_URL", "http://127.0.0.1:9")
     if source == "netrc":
         (tmp_path / "netrc").write_text(f"machine 127.0.0.1:9\n  login user\n  password {'a1' * 20}\n")
@@ -185,27 +187,28 @@ def test_wandb_without_network_is_offline(tmp_path, no_account, monkeypatch, cap
     mode = "online" if source == "environment" else "auto"
     for start_step, steps in ((0, [100]), (100, [200]))[:attempts]:
         train(Wandb(project="meanteacher", entity=None, mode=mode), info(tmp_path, start_step), steps, "finished")
-    assert [list(told["history"]) for told in transcripts(tmp_path)] == [[100], [200]][:attempts]
-    said = [record.getMessage() for record in caplog.records if record.name == wb.__name__]
+    assert [list(content["history"]) for content in read_offline_runs(tmp_path)] == [[100], [200]][:attempts]
+    messages = [record.getMessage() for record in caplog.records if record.name == wb.__name__]
     why = "API key must have 40+ characters" if source == "malformed" else "Failed to get resume status"
-    assert len(said) == attempts and all(why in line and "wandb sync" in line and "\n" not in line for line in said)
+    assert len(messages) == attempts
+    assert all(why in line and "wandb sync" in line and "\n" not in line for line in messages)
     out, err = capfd.readouterr()
     assert "wandb:" not in out + err
 
 
 @pytest.mark.parametrize(("mode", "variable"), [("disabled", "offline"), ("auto", "disabled"), ("auto", "offline")])
-def test_wandb_mode_and_its_variable(tmp_path, no_account, monkeypatch, mode, variable):
+def test_wandb_mode_overrides_the_environment_variable(tmp_path, no_account, monkeypatch, mode, variable):
     monkeypatch.setenv("WANDB_MODE", variable)
     train(Wandb(project="meanteacher", entity=None, mode=mode), info(tmp_path), [100], "finished")
     assert len(offline_folders(tmp_path)) == (mode == "auto" and variable == "offline")
 
 
-def test_wandb_says_what_is_wrong_with_its_variable(tmp_path, monkeypatch):
+def test_wandb_refuses_an_invalid_environment_variable(tmp_path, monkeypatch):
     monkeypatch.setenv("WANDB_MODE", "nonsense")
     with pytest.raises(UserError, match="WANDB_MODE=nonsense"):
         Wandb(project="meanteacher", entity=None, mode="auto").start(info(tmp_path))
 
 
-def test_wandb_says_what_is_wrong_with_a_project(tmp_path, no_account):
+def test_wandb_refuses_an_invalid_project(tmp_path, no_account):
     with pytest.raises(UserError, match="project name 'a/b'"):
         Wandb(project="a/b", entity=None, mode="offline").start(info(tmp_path))

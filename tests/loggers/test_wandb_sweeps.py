@@ -1,4 +1,4 @@
-"""Each file in sweeps/wandb is a W&B sweep whose runs our command takes, and whose runs belong to the sweep."""
+"""Each file in sweeps/wandb is a W&B sweep that an agent can run with our command, and its runs belong to the sweep."""
 
 import json
 import math
@@ -23,7 +23,7 @@ def read(file: Path) -> dict:
 
 
 def values(parameter: dict) -> list:
-    """What a sweep may choose: all values, or the ends and the middle of a range."""
+    """The values that a sweep may choose: all of a list, or the ends and the middle of a range."""
     if "values" in parameter:
         return parameter["values"]
     low, high = parameter["min"], parameter["max"]
@@ -31,17 +31,17 @@ def values(parameter: dict) -> list:
 
 
 def choices(sweep: dict) -> list[dict]:
-    """Names and values of the runs: all of a grid, the corners of a search."""
+    """The values of the runs by name: all of a grid, or the corners of a search space."""
     parameters = sweep["parameters"]
     return [dict(zip(parameters, chosen, strict=True)) for chosen in product(*map(values, parameters.values()))]
 
 
 def arguments(sweep: dict, chosen: dict) -> list[str]:
-    """What an agent's command gives run.py, by wandb's own expansion."""
+    """The arguments that an agent passes to run.py, expanded by wandb itself."""
     expanded = create_sweep_command_args({"args": {name: {"value": value} for name, value in chosen.items()}})
     environment, python, program, *rest = create_sweep_command(list(sweep["command"]))
     assert (environment, python, program) == ("${env}", "python", "${program}")
-    return [one for part in rest for one in (expanded[part[2:-1]] if part.startswith("${") else [part])]
+    return [argument for part in rest for argument in (expanded[part[2:-1]] if part.startswith("${") else [part])]
 
 
 def value(plain: dict, name: str):
@@ -55,12 +55,12 @@ def test_there_are_sweeps():
 
 
 @each_file
-def test_it_is_a_sweep_file(file):
+def test_it_is_a_valid_sweep_file(file):
     sweep = read(file)
     assert set(sweep) <= KEYS and (ROOT / sweep["program"]).is_file()
-    assert (sweep["method"] == "grid") == ("metric" not in sweep), "a grid chooses nothing, a search does"
+    assert (sweep["method"] == "grid") == ("metric" not in sweep), "only a search has a metric"
     for name, parameter in sweep["parameters"].items():
-        assert re.fullmatch(r"[A-Za-z_][A-Za-z0-9_.-]*", name), "what W&B takes for a name"
+        assert re.fullmatch(r"[A-Za-z_][A-Za-z0-9_.-]*", name), "W&B does not accept the name"
         kind = {"values"} if "values" in parameter else {"distribution", "min", "max"}
         assert set(parameter) == kind, name
         if "distribution" in parameter:
@@ -70,13 +70,13 @@ def test_it_is_a_sweep_file(file):
 
 
 @each_file
-def test_its_comment_says_how_to_start_it(file):
+def test_its_comment_tells_how_to_start_it(file):
     top = "".join(line for line in file.read_text().splitlines() if line.startswith("#"))
     assert f"wandb sweep {file.relative_to(ROOT)}" in top and "wandb agent" in top
 
 
 @each_file
-def test_every_choice_composes_and_arrives(file, monkeypatch):
+def test_every_choice_composes_with_its_values(file, monkeypatch):
     monkeypatch.setenv("WANDB_SWEEP_ID", "abcd1234")
     sweep = read(file)
     for chosen in choices(sweep):
@@ -92,7 +92,7 @@ def test_every_choice_composes_and_arrives(file, monkeypatch):
 
 
 @each_file
-def test_choosing_is_by_validation_images(file):
+def test_a_search_optimizes_on_validation_images(file):
     sweep = read(file)
     if "metric" in sweep:
         assert sweep["metric"]["name"].startswith("validation/") and sweep["metric"]["goal"] == "minimize"
@@ -119,10 +119,10 @@ def test_a_run_of_an_agent_belongs_to_the_sweep_and_logs_its_metric(file, tmp_pa
     assert run.returncode == 0, run.stderr
     (result,) = (tmp_path / "outputs" / "wandb-abcd1234").glob("**/result.json")
     (record,) = (result.parent / "wandb").glob("offline-run-*/run-*.wandb")
-    assert record.name == "run-agentsrun.wandb", "the agent's run, not one named by the digest"
+    assert record.name == "run-agentsrun.wandb", "the run must have the agent's id, not the digest"
     content = record.read_bytes()
-    assert all(told in content for told in (b"agentsproject", b"agentsteam", b"abcd1234"))
-    assert b"method._target_" in content, "the sweep's own `method` leaves the configuration's in place"
+    assert all(text in content for text in (b"agentsproject", b"agentsteam", b"abcd1234"))
+    assert b"method._target_" in content, "the sweep's own `method` replaced that of the configuration"
     logged = [json.loads(line) for line in (result.parent / "metrics.jsonl").read_text().splitlines()]
     if "metric" in sweep:
-        assert any(sweep["metric"]["name"] in one for one in logged)
+        assert any(sweep["metric"]["name"] in line for line in logged)

@@ -13,13 +13,13 @@ from meanteacher.data.batch import Labeled, Unlabeled
 from meanteacher.methods.cct import CCT
 from meanteacher.methods.common import perturbations
 from meanteacher.methods.common.adversarial import direction
+from meanteacher.methods.common.ema import Teacher
 from meanteacher.methods.common.losses import entropy, softmax_kl, softmax_mse_both
 from meanteacher.methods.mean_teacher_dual import MeanTeacherDual
 from meanteacher.methods.pi_model import PiModel
 from meanteacher.methods.temporal_ensembling import TemporalEnsembling, mean_over_equal
 from meanteacher.methods.vat import VAT
-from meanteacher.models import Network
-from meanteacher.models import batch_norm
+from meanteacher.models import Network, batch_norm
 from meanteacher.optim.schedules import Constant
 from meanteacher.runs.build import build_method
 
@@ -492,10 +492,7 @@ def dual(student, on_labeled=True, distance="mse"):
     return MeanTeacherDual(
         student=student,
         num_classes=3,
-        ema_decay=0.9,
-        ema_warmup=False,
-        teacher_bn="own",
-        teacher_mode="train",
+        teacher=Teacher(decay=0.9, warmup=False, bn="own", mode="train"),
         consistency=distance,
         consistency_weight=7.0,
         consistency_ramp=ramp(),
@@ -510,7 +507,7 @@ def test_dual_mean_teachers_loss_and_gradient_equal_their_closed_forms(on_labele
     weights, top, old = rng.normal(size=(4, 2)), rng.normal(size=(3, 4)), rng.normal(size=(3, 4))
     x, x2, u, u2 = (rng.normal(size=(n, 2, 5, 5)) for n in (4, 4, 6, 6))
     one = dual(Tiny(weights, top), on_labeled, distance)
-    one.pair.ema.model.network.classifier.weight.data = f32(old)[0]
+    one.pair.teacher.model.network.classifier.weight.data = f32(old)[0]
     second, bias = (p.detach().double().numpy() for p in one.pair.student.second.parameters())
     seen, seen2 = (np.concatenate([x, u]), np.concatenate([x2, u2])) if on_labeled else (u, u2)
     q = softmax(feature_map(weights, seen2).mean((2, 3)) @ old.T)
@@ -532,12 +529,12 @@ def test_dual_mean_teachers_loss_and_gradient_equal_their_closed_forms(on_labele
 
 def test_dual_mean_teacher_averages_both_heads_and_evaluates_the_class_logits():
     one = dual(Tiny(rng.normal(size=(4, 2)), rng.normal(size=(3, 4))))
-    before = {name: value.clone() for name, value in one.pair.ema.model.state_dict().items()}
+    before = {name: value.clone() for name, value in one.pair.teacher.model.state_dict().items()}
     with torch.no_grad():
         for p in one.pair.student.parameters():
             p.add_(1.0)
     one.after_step(STEP)
-    after = one.pair.ema.model.state_dict()
+    after = one.pair.teacher.model.state_dict()
     assert {"second.weight", "network.classifier.weight"} <= set(after)
     assert all(torch.allclose(value, before[name] + 0.1, atol=1e-6) for name, value in after.items())
     images = torch.randn(2, 2, 5, 5)

@@ -5,15 +5,16 @@ import copy
 import numpy as np
 import pytest
 import torch
-from conftest import options, parsed, settings
+from conftest import options, parsed
 from torch import nn
 
 from meanteacher.config.errors import UserError
 from meanteacher.data.batch import Labeled, Unlabeled
 from meanteacher.methods import adamatch, remixmatch
 from meanteacher.methods.common import mixup
+from meanteacher.methods.common.ema import Teacher
 from meanteacher.methods.mean_teacher import MeanTeacher
-from meanteacher.optim.schedules import Constant
+from meanteacher.optim import Constant, build_optimizer
 from meanteacher.runs.build import build, build_method
 
 METHODS = options("method")
@@ -182,11 +183,11 @@ def test_bfloat16_agrees_with_float32(name, blobs):
 
 
 @every_method
-def test_metrics_are_detached_scalars_and_the_deployed_model_comes_last(name, blobs):
+def test_metrics_are_scalars_and_the_deployed_model_comes_last(name, blobs):
     one = method(name, blobs)
     output = one.training_step(*batches(one, blobs), STEP)
     assert output.loss.shape == () and output.loss.requires_grad
-    assert all(value.shape == () and not value.requires_grad for value in output.metrics.values())
+    assert all(value.shape == () for value in output.metrics.values())
     models = list(one.eval_models())
     assert models[0] == "student" and models[-1] in ("student", "teacher")
 
@@ -209,17 +210,14 @@ def test_mean_teacher_loss_equals_its_closed_form(on_labeled, distance):
     target = np.array([0, 1, 2, 0])
     one = MeanTeacher(
         student=nn.Linear(5, 3, bias=False),
-        ema_decay=0.9,
-        ema_warmup=False,
-        teacher_bn="own",
-        teacher_mode="train",
+        teacher=Teacher(decay=0.9, warmup=False, bn="own", mode="train"),
         consistency=distance,
         consistency_weight=7.0,
         consistency_ramp=Constant(steps=100, warmup=0.6, warmup_shape="sigmoid"),
         consistency_on_labeled=on_labeled,
     )
     one.student.weight.data = torch.tensor(student, dtype=torch.float32)
-    one.ema.model.weight.data = torch.tensor(teacher, dtype=torch.float32)
+    one.teacher.model.weight.data = torch.tensor(teacher, dtype=torch.float32)
 
     def f32(*arrays):
         return tuple(torch.tensor(a, dtype=torch.float32) for a in arrays)
@@ -239,31 +237,32 @@ def test_mean_teacher_loss_equals_its_closed_form(on_labeled, distance):
 
 def test_mean_teachers_teacher_follows_after_the_step(blobs):
     one = apart(method("mean_teacher", blobs))
-    old = one.ema.model.classifier.weight.clone()
+    old = one.teacher.model.classifier.weight.clone()
     one.after_step(torch.tensor(0.0))
-    assert torch.allclose(one.ema.model.classifier.weight, (old + one.student.classifier.weight) / 2)
+    assert torch.allclose(one.teacher.model.classifier.weight, (old + one.student.classifier.weight) / 2)
 
 
 @pytest.mark.parametrize(("mode", "training"), [("train", True), ("eval", False)])
 def test_teacher_mode_is_kept_when_training_goes_on(blobs, mode, training):
-    changes = ["method.teacher_mode=" + mode, "method.teacher_bn=average"]
+    changes = ["method.teacher.mode=" + mode, "method.teacher.bn=average"]
     one = build_method(parsed("model=wrn_10_1", *changes), blobs)
-    assert one.train().ema.model.training == training and not one.eval().ema.model.training
+    assert one.train().teacher.model.training == training and not one.eval().teacher.model.training
 
 
 def test_statistics_of_its_own_need_a_teacher_in_training_mode(blobs):
-    with pytest.raises(UserError, match="teacher_bn=own"):
-        build_method(parsed("method.teacher_mode=eval", "model=wrn_10_1"), blobs)
+    with pytest.raises(UserError, match="teacher.bn=own"):
+        build_method(parsed("method.teacher.mode=eval", "model=wrn_10_1"), blobs)
 
 
 def test_optimizers_leave_the_teacher_and_the_norms_alone(blobs):
     one = method("mean_teacher", blobs)
     for name in options("optimizer"):
-        optimizer = build(settings(f"optimizer={name}")["optimizer"], module=one)
+        factory = build(parsed(f"optimizer={name}").optimizer.node)
+        optimizer = build_optimizer(factory, one, lr=0.1, decay_norm_and_bias=False)
         decayed, rest = optimizer.param_groups
         held = {id(p) for group in optimizer.param_groups for p in group["params"]}
         assert held == {id(p) for p in one.student.parameters()}
         assert all(p.ndim > 1 for p in decayed["params"]) and all(p.ndim == 1 for p in rest["params"])
         assert rest["weight_decay"] == 0
-        everything = build(settings(f"optimizer={name}", "optimizer.decay_norm_and_bias=true")["optimizer"], module=one)
+        everything = build_optimizer(factory, one, lr=0.1, decay_norm_and_bias=True)
         assert len(everything.param_groups) == 1

@@ -13,6 +13,7 @@ from meanteacher.data.batch import Labeled, Unlabeled
 from meanteacher.methods import remixmatch
 from meanteacher.methods.common import mixup
 from meanteacher.methods.common.alignment import DistributionAlignment
+from meanteacher.methods.common.ema import Teacher
 from meanteacher.methods.ict import ICT
 from meanteacher.methods.mixmatch import MixMatch
 from meanteacher.methods.remixmatch import ReMixMatch
@@ -162,17 +163,14 @@ def test_ict_loss_equals_its_closed_form(given, per, mix_labeled):
     x, u = rng.normal(size=(4, 5)), rng.normal(size=(6, 5))
     one = ICT(
         student=nn.Linear(5, 3, bias=False),
-        ema_decay=0.9,
-        ema_warmup=False,
-        teacher_bn="own",
-        teacher_mode="train",
+        teacher=Teacher(decay=0.9, warmup=False, bn="own", mode="train"),
         alpha=0.6,
         weight_per=per,
         mix_labeled=mix_labeled,
         consistency_weight=7.0,
         consistency_ramp=LINEAR,
     )
-    one.student.weight.data, one.ema.model.weight.data = f32(student), f32(teacher)
+    one.student.weight.data, one.teacher.model.weight.data = f32(student), f32(teacher)
     pu, px = [5, 3, 0, 2, 1, 4], [2, 0, 1, 3]
     wu, wx = ([0.1, 0.7, 1.0, 0.0, 0.4, 0.8], [0.2, 0.9, 0.6, 0.5]) if per == "image" else ([0.35], [0.2])
     given((pu, wu), (px, wx))
@@ -190,19 +188,19 @@ def test_ict_loss_equals_its_closed_form(given, per, mix_labeled):
     assert output.loss.item() == pytest.approx(loss(student), rel=1e-5)
     assert output.metrics["consistency"].item() == pytest.approx(consistency(student), rel=1e-4)
     np.testing.assert_allclose(one.student.weight.grad, derivative(loss, student), rtol=1e-3, atol=1e-5)
-    assert one.ema.model.weight.grad is None
+    assert one.teacher.model.weight.grad is None
 
 
 def test_icts_teacher_is_mean_teachers(blobs):
     one = build_method(parsed("method=ict", "model=wrn_10_1"), blobs).train()
-    old = one.ema.model.classifier.weight.clone()
+    old = one.teacher.model.classifier.weight.clone()
     with torch.no_grad():
         one.student.classifier.weight.add_(1)
     one.after_step(torch.tensor(0.0))
-    assert torch.allclose(one.ema.model.classifier.weight, old + 0.5)
-    assert list(one.eval_models()) == ["student", "teacher"] and one.ema.model.training
-    with pytest.raises(UserError, match="teacher_bn=own"):
-        build_method(parsed("method=ict", "method.teacher_mode=eval", "model=wrn_10_1"), blobs)
+    assert torch.allclose(one.teacher.model.classifier.weight, old + 0.5)
+    assert list(one.eval_models()) == ["student", "teacher"] and one.teacher.model.training
+    with pytest.raises(UserError, match="teacher.bn=own"):
+        build_method(parsed("method=ict", "method.teacher.mode=eval", "model=wrn_10_1"), blobs)
 
 
 @pytest.mark.parametrize("per", ["image", "step"])

@@ -14,6 +14,7 @@ from meanteacher.data.batch import Labeled, Unlabeled
 from meanteacher.methods import adamatch as adamatch_module
 from meanteacher.methods.adamatch import AdaMatch
 from meanteacher.methods.common.alignment import DistributionAlignment
+from meanteacher.methods.common.ema import Teacher
 from meanteacher.methods.common.weighting import (
     CurriculumThreshold,
     FixedThreshold,
@@ -21,7 +22,7 @@ from meanteacher.methods.common.weighting import (
     TruncatedGaussian,
 )
 from meanteacher.methods.fixmatch import FixMatch
-from meanteacher.methods.freematch import FreeMatch, fairness
+from meanteacher.methods.freematch import FreeMatch, fairness_loss
 from meanteacher.methods.pseudo_label import PseudoLabel
 from meanteacher.methods.uda import UDA
 from meanteacher.optim.schedules import Constant
@@ -88,11 +89,15 @@ class Problem:
 
 
 FACTS = {"num_classes": CLASSES, "num_images": IMAGES}
-OWN = {"teacher": "student", "ema_decay": 0.9, "ema_warmup": False, "teacher_bn": "own", "teacher_mode": "train"}
 
 
-def fixmatch(student, weighting, **changes):
-    return FixMatch(student=student, weighting=weighting, unlabeled_weight=2.0, **FACTS, **(OWN | changes))
+def judged_by(judge: str) -> dict:
+    """The arguments of FixMatch that say who judges."""
+    return {"judge": judge, "teacher": Teacher(decay=0.9, warmup=False, bn="own", mode="train")}
+
+
+def fixmatch(student, weighting, judge="student"):
+    return FixMatch(student=student, weighting=weighting, unlabeled_weight=2.0, **FACTS, **judged_by(judge))
 
 
 # the weightings
@@ -287,9 +292,9 @@ def test_flexmatch_counts_by_the_batchs_index():
 
 def test_an_average_judges_the_weak_view_where_it_is_the_teacher():
     problem = Problem()
-    one = fixmatch(problem.student(), FixedThreshold(threshold=0.8), teacher="ema")
+    one = fixmatch(problem.student(), FixedThreshold(threshold=0.8), judge="ema")
     teacher = np.random.default_rng(10).normal(size=(CLASSES, 5))
-    one.ema.model.weight.data = f32(teacher)
+    one.teacher.model.weight.data = f32(teacher)
     output = problem.run(one)
     q = softmax(problem.u @ teacher.T)
     mask = q.max(1) >= 0.8
@@ -297,15 +302,15 @@ def test_an_average_judges_the_weak_view_where_it_is_the_teacher():
     assert 0 < mask.sum() < 12
     assert output.loss.item() == pytest.approx(ce(problem.z(problem.x), problem.target).mean() + 2 * strong, rel=1e-5)
     assert problem.judge_has_no_gradient()
-    assert list(one.eval_models()) == ["student", "teacher"] and one.ema.model.weight.grad is None
+    assert list(one.eval_models()) == ["student", "teacher"] and one.teacher.model.weight.grad is None
     one.after_step(torch.tensor(0.0))
-    np.testing.assert_allclose(one.ema.model.weight.numpy(), 0.9 * teacher + 0.1 * problem.weights, rtol=1e-4)
+    np.testing.assert_allclose(one.teacher.model.weight.numpy(), 0.9 * teacher + 0.1 * problem.weights, rtol=1e-4)
 
 
 def test_the_averaged_judge_keeps_the_contract(blobs, tmp_path):
     def made(*changes):
         torch.manual_seed(0)
-        chosen = ("method=fixmatch", "method.teacher=ema", "model=wrn_10_1", "steps=100", *changes)
+        chosen = ("method=fixmatch", "method.judge=ema", "model=wrn_10_1", "steps=100", *changes)
         return build_method(parsed(*chosen), blobs).train()
 
     one, two = train(made(), blobs, 4), made()
@@ -314,17 +319,22 @@ def test_the_averaged_judge_keeps_the_contract(blobs, tmp_path):
     for model in (one, two):
         train(model, blobs, 2)
     assert all(torch.equal(a, b) for a, b in zip(one.state_dict().values(), two.state_dict().values(), strict=True))
-    assert any(not torch.equal(a, b) for a, b in zip(one.student.parameters(), one.ema.parameters(), strict=True))
+    assert any(not torch.equal(a, b) for a, b in zip(one.student.parameters(), one.teacher.parameters(), strict=True))
     _, after = gradient(apart(one), *batches(one, blobs))
-    assert all(p.grad is None and not p.requires_grad for p in after.ema.parameters())
-    calm = made("method.teacher_mode=eval", "method.teacher_bn=average").train()
-    assert calm.training and not calm.ema.model.training and one.ema.model.training and not one.eval().ema.training
-    with pytest.raises(UserError, match="teacher_bn=own"):
-        made("method.teacher_mode=eval")
+    assert all(p.grad is None and not p.requires_grad for p in after.teacher.parameters())
+    calm = made("method.teacher.mode=eval", "method.teacher.bn=average").train()
+    assert (
+        calm.training
+        and not calm.teacher.model.training
+        and one.teacher.model.training
+        and not one.eval().teacher.training
+    )
+    with pytest.raises(UserError, match="teacher.bn=own"):
+        made("method.teacher.mode=eval")
 
 
 def test_the_averaged_judge_is_compiled_whole():
-    one = fixmatch(Problem().student(), CurriculumThreshold(threshold=0.7), teacher="ema")
+    one = fixmatch(Problem().student(), CurriculumThreshold(threshold=0.7), judge="ema")
     two, problem = copy.deepcopy(one), Problem()
     two.training_step = torch.compile(two.training_step, fullgraph=True, backend="aot_eager")
     for _ in range(2):
@@ -351,14 +361,14 @@ def test_fairness_equals_its_closed_form(empty):
     logits, weight = rng.normal(size=(12, CLASSES)) - ([0, 0, 9] if empty else [0, 0, 0]), rng.integers(0, 2, 12)
     classes, histogram = np.array([0.5, 0.3, 0.2]), np.array([0.6, 0.3, 0.1])
     expected = fairness_by_hand(softmax(logits), weight, classes, histogram)
-    found = fairness(f32(logits), f32(weight), f32(classes), f32(histogram))
+    found = fairness_loss(f32(logits), f32(weight), f32(classes), f32(histogram))
     assert found.item() == pytest.approx(expected, rel=1e-4)
 
 
 def test_fairness_is_0_with_no_gradient_where_no_image_passes():
     logits = torch.randn(6, CLASSES, requires_grad=True)
     uniform = torch.full((CLASSES,), 1 / CLASSES)
-    found = fairness(logits, torch.zeros(6), uniform, uniform)
+    found = fairness_loss(logits, torch.zeros(6), uniform, uniform)
     found.backward()
     assert found.item() == 0 and not logits.grad.any()
 
@@ -374,7 +384,7 @@ def test_minimizing_the_fairness_term_makes_the_mean_prediction_fairer():
             moved[at] += sign * 1e-5
             numeric[at] += sign * fairness_by_hand(softmax(moved), weight, uniform, uniform) / 2e-5
     z = f32(logits).requires_grad_()
-    fairness(z, f32(weight), f32(uniform), f32(uniform)).backward()
+    fairness_loss(z, f32(weight), f32(uniform), f32(uniform)).backward()
     np.testing.assert_allclose(z.grad.numpy(), numeric, rtol=1e-3, atol=1e-6)
 
     def entropy(p):
@@ -387,7 +397,14 @@ def test_minimizing_the_fairness_term_makes_the_mean_prediction_fairer():
 def test_freematch_loss_equals_its_closed_form():
     problem = Problem()
     weighting = SelfAdaptiveThreshold(decay=0.9, clamp_min=0.0, clamp_max=1.0)
-    one = FreeMatch(student=problem.student(), weighting=weighting, unlabeled_weight=2.0, fairness_weight=0.5, **FACTS)
+    one = FreeMatch(
+        student=problem.student(),
+        weighting=weighting,
+        unlabeled_weight=2.0,
+        fairness_weight=0.5,
+        **FACTS,
+        **judged_by("student"),
+    )
     weighting.level.fill_(0.95)
     q, strong = softmax(problem.z(problem.u)), problem.z(problem.u2)
     level = 0.9 * 0.95 + 0.1 * q.max(1).mean()
@@ -407,13 +424,18 @@ def test_freematchs_strong_views_learn_from_the_fairness_term():
     for factor in (0.0, 0.5):
         weighting = SelfAdaptiveThreshold(decay=0.9, clamp_min=0.0, clamp_max=1.0)
         one = FreeMatch(
-            student=problem.student(), weighting=weighting, unlabeled_weight=2.0, fairness_weight=factor, **FACTS
+            student=problem.student(),
+            weighting=weighting,
+            unlabeled_weight=2.0,
+            fairness_weight=factor,
+            **FACTS,
+            **judged_by("student"),
         )
         assert problem.run(one).metrics["kept"] == 1
         gradients.append(problem.unlabeled[1].grad)
     strong = f32(problem.u2).requires_grad_()
     logits = strong @ f32(problem.weights).T
-    fairness(logits, torch.ones(12), weighting.classes, weighting.histogram).backward()
+    fairness_loss(logits, torch.ones(12), weighting.classes, weighting.histogram).backward()
     torch.testing.assert_close(gradients[1] - gradients[0], 0.5 * strong.grad, rtol=1e-3, atol=1e-5)
     assert strong.grad.abs().max() > 1e-3
 
@@ -426,6 +448,7 @@ def test_freematch_needs_the_self_adaptive_threshold():
             unlabeled_weight=1.0,
             fairness_weight=1.0,
             **FACTS,
+            **judged_by("student"),
         )
 
 

@@ -17,8 +17,10 @@ from PIL import Image
 from meanteacher.config import composing
 from meanteacher.config.errors import UserError
 from meanteacher.config.settings import Choices
-from meanteacher.runs import run
+from meanteacher.loggers import Logger
+from meanteacher.runs import plots, run
 from meanteacher.runs.result import Result
+from meanteacher.runs.session import Session
 from meanteacher.training import eta
 from meanteacher.training.train_step import TrainStep
 
@@ -145,6 +147,47 @@ def test_a_finished_run_is_reported_and_fresh_keeps_the_old_one(tmp_path, monkey
     assert Result.read(tmp_path / "run.old-1" / "result.json") == first
 
 
+class Recorder(Logger):
+    """Records the statuses that loggers are closed with."""
+
+    closed: list[str] = []
+
+    def finish(self, status, summary):
+        Recorder.closed.append(status)
+
+
+def test_a_picture_that_fails_leaves_the_run_finished_and_its_loggers_closed(tmp_path, monkeypatch, caplog):
+    def fail(*arguments):
+        raise ValueError("no canvas")
+
+    Recorder.closed = []
+    monkeypatch.setattr(plots, "confusion_matrix", fail)
+    monkeypatch.setattr(Session, "build_loggers", lambda self, show: [Recorder(), Recorder()])
+    assert go(tmp_path / "run").status == "finished" and Recorder.closed == ["finished"] * 2
+    assert "confusion.png could not be drawn: no canvas" in caplog.text
+    assert {path.name for path in (tmp_path / "run/plots").iterdir()} == {"curves.png", "labeled.png", "views.png"}
+
+
+def test_a_logger_that_fails_at_the_end_does_not_keep_the_others_open(tmp_path, monkeypatch, caplog):
+    class Failing(Logger):
+        def finish(self, status, summary):
+            raise ConnectionError("gone")
+
+    Recorder.closed = []
+    monkeypatch.setattr(Session, "build_loggers", lambda self, show: [Failing(), Recorder()])
+    result = go(tmp_path / "run")
+    assert Result.read(tmp_path / "run" / "result.json") == result and result.status == "finished"
+    assert Recorder.closed == ["finished"] and "Failing could not be closed: gone" in caplog.text
+
+
+def test_loggers_are_closed_as_failed_if_training_fails(tmp_path, monkeypatch):
+    Recorder.closed = []
+    monkeypatch.setattr(Session, "build_loggers", lambda self, show: [Recorder()])
+    with pytest.raises(UserError, match="not finite"):
+        go(tmp_path / "run", "optimizer.lr=1e30", "trainer.log_every=1")
+    assert Recorder.closed == ["failed"]
+
+
 def test_another_run_in_the_same_folder_is_refused(tmp_path):
     go(tmp_path / "run")
     with pytest.raises(UserError, match="holds another run"):
@@ -165,7 +208,7 @@ def test_a_loss_that_is_not_finite_stops_the_run_and_says_so(tmp_path):
 def test_a_long_run_says_so_at_once_and_names_what_is_shorter(tmp_path, monkeypatch, caplog):
     monkeypatch.setattr(eta, "LONG_HOURS", 1e-9)
     with caplog.at_level("INFO", "meanteacher"):
-        go(tmp_path / "run", "steps=8")
+        go(tmp_path / "run", "steps=12")
     assert "images/s, about" in caplog.text and "this run takes about" in caplog.text and "steps=1 would" in caplog.text
 
 
@@ -231,8 +274,9 @@ def test_ctrl_c_saves_and_says_how_to_go_on(tmp_path):
             marks=pytest.mark.skipif(bool(importlib.util.find_spec("ray")), reason="ray is installed"),
         ),
         (["labell=3"], "labell: there is no such key; did you mean label?"),
-        (["method.ema_deca=3"], "method.ema_deca: there is no such key; did you mean ema_decay?"),
+        (["method.teacher.deca=3"], "method.teacher.deca: there is no such key; did you mean decay?"),
         (["+foo=3"], "cannot be added or removed"),
+        (["seed=18446744073709551616"], "seed=18446744073709551616: should be less than 9223372036854775808"),
         (["label=ten"], "label=ten: should be a valid integer"),
         (["dataset=image_folder"], "dataset.root"),
         (["dataset=image_folder", "dataset.root=empty"], "empty"),

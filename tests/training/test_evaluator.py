@@ -56,5 +56,5 @@ def test_every_image_of_the_part_counts_once(blobs):
     found = one({"student": net, "teacher": net})
     assert set(found) == {f"test/{m}/{k}" for m in ("student", "teacher") for k in ("error", "cross_entropy", "ece")}
     predicted = one.logits(net, "test").argmax(1).numpy()
-    assert len(predicted) == 30 == one.images()
+    assert len(predicted) == 30 == one.images_per_evaluation
     assert found["test/student/error"] == pytest.approx((predicted != blobs.test.targets[10:40]).mean())

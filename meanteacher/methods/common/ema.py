@@ -1,4 +1,4 @@
-"""Exponential moving average of a network's weights, with a named policy for its buffers (BatchNorm statistics)."""
+"""Exponential moving averages of a network's weights, with a named policy for its buffers (batch-norm statistics)."""
 
 import copy
 
@@ -12,9 +12,9 @@ from meanteacher.config.types import Decay, Literal
 class EMA(nn.Module):
     """θ′ ← αθ′ + (1 − α)θ after each step (Tarvainen & Valpola 2017, arXiv 1703.01780, eq. 1), in the weights' own float32.
 
-    decay: α. warmup: use min(1 − 1/(t + 1), α) with t = 1 after the first step, so that a random start is forgotten.
-    buffers: `own` leaves them to the average's own forward passes in training mode, `copy` takes the student's,
-    `average` averages them like weights (integer ones are copied).
+    decay: α. warmup: use min(1 − 1/(t + 1), α) with t = 1 after the first step, so that the random start is forgotten.
+    buffers: `own` leaves the buffers to the average's own forward passes in training mode, `copy` copies the student's,
+    `average` averages them like weights (integer buffers are copied).
     """
 
     def __init__(self, model: nn.Module, *, decay: Decay, warmup: bool, buffers: Literal["own", "copy", "average"]):
@@ -46,27 +46,35 @@ class EMA(nn.Module):
 
 
 class Teacher(EMA):
-    """An average that gives targets. mode `train`: with batch statistics and dropout of its own, `eval`: with neither.
+    """An average of the student that gives targets without gradient.
 
-    Raises UserError for statistics that would never move.
+    decay, warmup and bn (the policy for buffers): see `EMA`. mode: `train` gives the teacher batch statistics and dropout of
+    its own, as in the Mean Teacher paper; `eval` gives it running statistics and no dropout.
+    The student does not exist yet when a configuration's `teacher` node is built: the method calls `bind` once.
+    Raises UserError for batch-norm statistics that would never be updated.
     """
 
     def __init__(
-        self,
-        student: nn.Module,
-        *,
-        decay: Decay,
-        warmup: bool,
-        buffers: Literal["own", "copy", "average"],
-        mode: Literal["train", "eval"],
+        self, *, decay: Decay, warmup: bool, bn: Literal["own", "copy", "average"], mode: Literal["train", "eval"]
     ):
-        if buffers == "own" and mode == "eval":
+        if bn == "own" and mode == "eval":
             raise UserError(
-                "method.teacher_bn=own needs method.teacher_mode=train: "
-                "in eval mode the teacher's statistics would never move"
+                "method.teacher.bn=own needs method.teacher.mode=train: "
+                "in evaluation mode the teacher's own statistics are never updated"
             )
-        super().__init__(student, decay=decay, warmup=warmup, buffers=buffers)
-        self.mode = mode
+        nn.Module.__init__(self)
+        self.decay, self.warmup, self.buffers_policy, self.mode = decay, warmup, bn, mode
+
+    def bind(self, student: nn.Module) -> "Teacher":
+        """Copy the student's weights; returns self."""
+        self.model = copy.deepcopy(student).requires_grad_(False)
+        return self
+
+    @torch.no_grad()
+    def forward(self, images: Tensor) -> Tensor:
+        """The teacher's logits [B, K] for images [B, C, H, W], without gradient."""
+        return self.model(images)
 
     def train(self, mode: bool = True) -> "Teacher":
+        """Switch to the teacher's own mode while the method trains."""
         return super().train(mode and self.mode == "train")

@@ -12,7 +12,7 @@ from meanteacher.config.settings import Choices
 from meanteacher.runs.run_dir import RunDir
 from meanteacher.runs.session import Session
 from meanteacher.training import cuda_graph, device
-from meanteacher.training.cuda_graph import WARMUP, CUDAGraphStep
+from meanteacher.training.cuda_graph import EAGER_CALLS, CUDAGraphStep
 
 SYNCS = ("_local_scalar_dense", "item", "nonzero", "masked_select", "unique", "is_nonzero", "equal")
 SMALL = ("experiment=quickstart", "trainer.labeled_batch=8", "trainer.unlabeled_batch=8", "logger=jsonl")
@@ -95,13 +95,14 @@ def test_a_compiled_loss_is_the_eager_one(method, tmp_path):
     same = (f"method={method}", "trainer.precision=fp32", "model.dropout=0.3")
     device.prepare(torch.device("cpu"), compiled=True)
     with step(tmp_path / "run", *same) as one:
-        compiled = torch.compile(one.method.training_step, fullgraph=one.method.fullgraph, backend="aot_eager")
+        eager = one.loss_and_metrics
+        compiled = torch.compile(eager, fullgraph=one.method.fullgraph, backend="aot_eager")
         labeled, unlabeled = one.batches.views(*one.batches.draw(3), one.method.views)
         losses, state = [], copy.deepcopy(one.method.state_dict())
-        for loss in (one.method.training_step, compiled):
+        for step_function in (eager, compiled):
             one.method.load_state_dict(state)
             torch.manual_seed(0)
-            losses.append(loss(labeled, unlabeled, torch.tensor(3.0)).loss)
+            losses.append(step_function(labeled, unlabeled, torch.tensor(3.0))[0])
     torch.testing.assert_close(*losses, rtol=1e-5, atol=1e-6)
 
 
@@ -127,9 +128,16 @@ def test_the_teacher_follows_after_the_optimizers_step(tmp_path):
     with step(tmp_path / "run", "method=mean_teacher", "optimizer.lr=0.1") as one:
         before = one.method.student.classifier.weight.detach().clone()
         one(0)
-        student, teacher = one.method.student.classifier.weight, one.method.ema.model.classifier.weight
+        student, teacher = one.method.student.classifier.weight, one.method.teacher.model.classifier.weight
     assert not torch.equal(student, before)
     torch.testing.assert_close(teacher, (before + student) / 2)
+
+
+@pytest.mark.parametrize("method", options("method"))
+def test_the_sums_of_metrics_keep_no_graph(method, tmp_path):
+    with step(tmp_path / "run", f"method={method}") as one:
+        one(0)
+        assert not any(total.requires_grad for total in one.meter.sums.values())
 
 
 def test_the_learning_rate_is_that_of_the_schedule(tmp_path):
@@ -194,10 +202,10 @@ def no_cuda(monkeypatch):
 def test_a_graph_is_captured_once_and_replayed_with_new_values(no_cuda):
     seen, generator = [], torch.Generator()
     one = CUDAGraphStep(lambda x, y: seen.append((x.item(), len(y), id(x))), [generator])
-    for k in range(WARMUP):
+    for k in range(EAGER_CALLS):
         one(torch.tensor(k), torch.zeros(0))
-    assert [x for x, *_ in seen] == list(range(WARMUP)) and one.graph is None
-    one(torch.tensor(WARMUP), torch.zeros(0))
+    assert [x for x, *_ in seen] == list(range(EAGER_CALLS)) and one.graph is None
+    one(torch.tensor(EAGER_CALLS), torch.zeros(0))
     assert one.graph is Recorded.last and one.graph.generators == [generator]
     one.graph.work = lambda: one.function(*one.inputs)
     for k in (70, 80):
@@ -215,9 +223,9 @@ def test_a_failed_capture_is_said_and_the_steps_go_on(no_cuda, monkeypatch, capl
     monkeypatch.setattr(cuda_graph.torch.cuda, "graph", refuse)
     seen = []
     one = CUDAGraphStep(lambda x: seen.append(x.item()), [])
-    for k in range(WARMUP + 3):
+    for k in range(EAGER_CALLS + 3):
         one(torch.tensor(k))
-    assert seen == list(range(WARMUP + 3))
+    assert seen == list(range(EAGER_CALLS + 3))
     assert caplog.text.count("cannot be captured") == 1 and "more" not in caplog.text
 
 
@@ -225,9 +233,9 @@ def test_a_failed_capture_is_said_and_the_steps_go_on(no_cuda, monkeypatch, capl
 @pytest.mark.parametrize("method", options("method"))
 def test_a_graph_gives_the_bits_of_the_steps_it_replaces(method, tmp_path, monkeypatch):
     same = (f"method={method}", "trainer.device=cuda", "trainer.compile=always", "model.dropout=0.3")
-    replayed = trained(tmp_path / "graph", WARMUP + 4, *same)
-    monkeypatch.setattr(cuda_graph, "WARMUP", 10**9)
-    launched = trained(tmp_path / "launched", WARMUP + 4, *same)
+    replayed = trained(tmp_path / "graph", EAGER_CALLS + 4, *same)
+    monkeypatch.setattr(cuda_graph, "EAGER_CALLS", 10**9)
+    launched = trained(tmp_path / "launched", EAGER_CALLS + 4, *same)
     assert all(torch.equal(launched["method"][name], value) for name, value in replayed["method"].items())
 
 

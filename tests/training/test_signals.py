@@ -6,7 +6,6 @@ import sys
 
 import pytest
 
-from meanteacher.sweeps import slurm
 from meanteacher.training import signals
 
 
@@ -17,7 +16,7 @@ def heard():
     old = signal.signal(signal.SIGUSR2, lambda number, frame: found.append(number))
     yield found
     signal.signal(signal.SIGUSR2, old)
-    signals.last = None
+    signals.last_signal = None
 
 
 def test_a_schedulers_signal_is_passed_on_after_the_run_was_saved(heard):
@@ -25,7 +24,7 @@ def test_a_schedulers_signal_is_passed_on_after_the_run_was_saved(heard):
         signal.raise_signal(signal.SIGTERM)
         signal.raise_signal(signal.SIGUSR2)
         assert stop and not heard, "a second, different signal must not interrupt the saving"
-    signals.pass_on()
+    signals.forward_signal()
     assert heard == [signal.SIGUSR2]
 
 
@@ -33,15 +32,15 @@ def test_sigterm_under_submitit_does_not_look_like_done(heard):
     with signals.stop_signals():
         signal.raise_signal(signal.SIGTERM)
     with pytest.raises(SystemExit):
-        signals.pass_on()
+        signals.forward_signal()
 
 
 def test_the_same_signal_twice_interrupts_at_once(heard):
     with pytest.raises(KeyboardInterrupt), signals.stop_signals():
         signal.raise_signal(signal.SIGINT)
         signal.raise_signal(signal.SIGINT)
-    with pytest.raises(KeyboardInterrupt), signals.patient():
-        signals.last = None
+    with pytest.raises(KeyboardInterrupt), signals.wait_for_runs_to_save():
+        signals.last_signal = None
         signal.raise_signal(signal.SIGINT)
         signal.raise_signal(signal.SIGINT)
 
@@ -52,32 +51,8 @@ def test_ctrl_c_reaches_workers_of_ray_and_no_other_process():
         subprocess.Popen([name, "-c", code], executable=sys.executable) for name in ("ray::_run_job", "wandb-core")
     )
     try:
-        signals.reach_workers()
+        signals.terminate_ray_workers()
         assert ray.wait(timeout=10) == -signal.SIGTERM and other.poll() is None
     finally:
         other.kill()
         other.wait()
-
-
-def test_a_lost_job_of_submitit_does_not_end_the_wait(monkeypatch, caplog):
-    core = pytest.importorskip("submitit.core.core")
-
-    def lost(job):
-        raise RuntimeError("job 7 was killed")
-
-    monkeypatch.setattr(core.Job, "results", lost)
-    with slurm.each_for_itself():
-        assert core.Job.results(None) == [None] and "job 7 was killed" in caplog.text
-    assert core.Job.results is lost
-
-
-def test_without_accounts_a_job_that_is_not_in_the_queue_has_ended():
-    pytest.importorskip("submitit")
-    watcher = slurm.queue()
-    assert watcher._make_command() is None
-    watcher._registered = {"12_0", "12_1", "12_2"}
-    watcher._finished = {"12_2"}
-    assert watcher.read_info(b"12_0|RUNNING\n13|PENDING\n") == {
-        "12_0": {"State": "RUNNING"},
-        "12_1": {"State": "ENDED"},
-    }

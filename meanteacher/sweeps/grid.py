@@ -1,0 +1,155 @@
+"""The sweeper that runs every combination of values, and a callback that compares the runs of other sweepers."""
+
+import itertools
+import logging
+import warnings
+from contextlib import nullcontext
+from pathlib import Path
+
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.override_parser.types import Override
+from hydra.core.plugins import Plugins
+from hydra.errors import HydraException
+from hydra.experimental.callback import Callback
+from hydra.plugins.sweeper import Sweeper
+from hydra.types import HydraContext, TaskFunction
+from omegaconf import DictConfig
+
+from meanteacher.config.composing import compose_run, run_path
+from meanteacher.config.console import one_line
+from meanteacher.config.errors import UserError
+from meanteacher.runs.train import command_line
+from meanteacher.sweeps import submitit_patches
+from meanteacher.sweeps.sweep import Job, Sweep, log_comparison
+from meanteacher.training import signals
+
+log = logging.getLogger(__name__)
+
+SUBDIR = "hydra.sweep.subdir"
+"""The key of a run folder's name. The folders tell the runs of a sweep apart, so they are not free to choose."""
+
+
+class Grid(Sweeper):
+    """Runs every combination of the values, skips finished runs, and compares all runs at the end.
+
+    params: values by key, as in `seed: 0,1,2`; values on the command line take their place. Any launcher of Hydra runs the
+    jobs. Whether a run succeeded is read from its run folder.
+    """
+
+    def __init__(self, params: dict[str, str] | None):
+        self.params = params or {}
+
+    def setup(self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig) -> None:
+        """Called by Hydra before `sweep`."""
+        self.config_loader, self.config = hydra_context.config_loader, config
+        self.launcher = Plugins.instance().instantiate_launcher(
+            hydra_context=hydra_context, task_function=task_function, config=config
+        )
+
+    def sweep(self, arguments: list[str]) -> None:
+        """Plan, run and compare. arguments: the overrides on the command line.
+
+        Raises UserError for a bad value in any run before the first run starts, and at the end if runs are not finished.
+        """
+        from meanteacher.sweeps.progress import SweepProgress
+
+        sweep = self.plan(arguments)
+        log.info("sweep   %s: %s", sweep.name, sweep.description())
+        log.info("folder  %s", sweep.folder)
+        sweep.write()
+        seconds = {}
+        if sweep.missing:
+            from meanteacher.sweeps import cost  # imports PyTorch, which takes seconds
+
+            seconds = cost.estimate_seconds(sweep)
+        try:
+            with SweepProgress(sweep, seconds), signals.wait_for_runs_to_save():
+                self.launch(sweep)
+        finally:
+            sweep.compare()
+        self.report_missing(sweep)
+
+    def plan(self, arguments: list[str]) -> Sweep:
+        """Compose every job, which also checks its values. Raises UserError for a bad value."""
+        parser = OverridesParser.create(config_loader=self.config_loader)
+        params = [f"{key}={value}" for key, value in self.params.items()]
+        if any(argument.startswith(SUBDIR) for argument in self.config.hydra.overrides.hydra):
+            raise UserError(f"{SUBDIR} cannot be changed: its run folders are named by their settings; change output=")
+        combinations = combine(parser.parse_overrides([*params, *arguments]))
+        option = self.config.hydra.runtime.choices.sweep
+        return Sweep(
+            name="multirun" if option == "none" else option,
+            command=command_line(),
+            output=Path(self.config.hydra.sweep.dir),
+            jobs=[self.compose_job(overrides) for overrides in combinations],
+        )
+
+    def compose_job(self, overrides: list[str]) -> Job:
+        """Compose and check one run. Raises UserError for a bad value."""
+        root = self.config_loader.load_sweep_config(self.config, overrides)
+        settings, choices = compose_run(root, root.hydra)
+        folder = Path(root.hydra.sweep.dir) / run_path(settings, choices)
+        return Job(overrides=overrides, folder=folder, settings=settings, choices=choices)
+
+    def launch(self, sweep: Sweep) -> None:
+        """Run the missing jobs. If the launcher itself fails, log its error; the results so far are still compared."""
+        if not sweep.missing:
+            return
+        overrides = [[*job.overrides, f"hydra.job.name={sweep.id}"] for job in sweep.missing]
+        uses_submitit = "submitit" in type(self.launcher).__module__
+        warnings.filterwarnings(
+            "ignore", "A worker stopped while", UserWarning
+        )  # joblib has already replaced the worker
+        try:
+            with submitit_patches.applied() if uses_submitit else nullcontext():
+                for job_return in self.launcher.launch(overrides, initial_job_idx=0):
+                    if job_return is not None:
+                        _ = job_return.return_value  # raises the error of a job that failed
+        except (UserError, HydraException):
+            raise
+        except Exception as error:
+            log.error("error: the launcher stopped: %s", one_line(error))
+
+    def report_missing(self, sweep: Sweep) -> None:
+        """Log how to resume if Ctrl-C stopped the sweep. Otherwise, raise UserError if runs are not finished."""
+        if signals.last_signal is not None:
+            if type(self.launcher).__name__ == "SlurmLauncher":
+                log.info("submitted jobs stay in Slurm's queue: squeue lists them, scancel cancels them")
+            log.info("stopped; rerun the command to run what is missing: %s", sweep.command)
+        elif unfinished := sweep.unfinished():
+            raise UserError(
+                f"{len(unfinished)} of {len(sweep.jobs)} runs are not finished; "
+                f"the reasons are in {sweep.folder}/comparison.md; rerun the command to repeat only these runs"
+            )
+
+
+def combine(overrides: list[Override]) -> list[list[str]]:
+    """Every combination of the overrides' values, each a list of `key=value`. A later override replaces an earlier one.
+
+    Raises UserError for an interval, which has no list of values.
+    """
+    values: dict[str, list[str]] = {}
+    for override in overrides:
+        key = override.get_key_element()
+        if not override.is_sweep_override():
+            values[key] = [f"{key}={override.get_value_element_as_str()}"]
+        elif override.is_discrete_sweep():
+            values[key] = [f"{key}={value}" for value in override.sweep_string_iterator()]
+        else:
+            raise UserError(
+                f"{override.input_line}: a grid needs a list of values; hydra/sweeper=optuna takes intervals"
+            )
+    return [list(combination) for combination in itertools.product(*values.values())]
+
+
+class CompareSearch(Callback):
+    """Compares the runs that another sweeper, such as Optuna, has chosen: all that have the name of this multirun."""
+
+    def on_multirun_end(self, config: DictConfig, **kwargs) -> None:
+        """Called by Hydra after the last job."""
+        from meanteacher.comparison.command import compare
+        from meanteacher.comparison.results import find_runs
+
+        name, output = config.hydra.job.name, Path(config.hydra.sweep.dir)
+        runs = [run for run in find_runs([output]) if run.result and run.result.choices.get("sweep") == name]
+        log_comparison(compare([run.path for run in runs], output / "sweeps" / name, name))
