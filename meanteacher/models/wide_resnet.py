@@ -41,7 +41,7 @@ class WideResNet(Network):
     """WRN-depth-width: float32 [B, channels, H, W] → logits [B, classes].
 
     Each of the `stages` has the same number of blocks and twice the channels of the stage before. The first stage
-    divides the height and width of the images by `first_stride`, the others by 2. slope: the negative slope of LeakyReLU.
+    divides the height and width of the images by `first_stride`, the others by 2. slope: that of LeakyReLU.
     bn_momentum: in PyTorch's convention, the weight of the newest batch in the running statistics. bn_shift: alpha of
     `PSBatchNorm2d`, or 0 for plain batch norm. Convolutions are initialized by Kaiming normal with fan-out (He et al.
     2015, arXiv 1502.01852). Raises UserError unless depth is 2·stages·n + stages + 1 with n ≥ 1.
