@@ -74,7 +74,7 @@ def add_terms(supervised: Tensor, terms: dict[str, tuple[float | Tensor, Tensor]
 def check_combination(method: Method, view_names: Collection[str], shape: tuple[int, int, int] | None) -> None:
     """Check that a method works with its student, the augmentation and the images.
 
-    view_names: the views that the augmentation makes. shape: [C, H, W] of the images, or None if they are not loaded yet.
+    view_names: the views that the augmentation makes. shape: [C, H, W] of the images, or None before they are loaded.
     Raises UserError if the augmentation does not make a view that the method needs, if the method needs a feature map
     that the student does not have or square images, or if the student cannot process images of this shape.
     """

@@ -8,7 +8,7 @@ class Network(nn.Module):
 
     A subclass sets `feature_channels`, implements `features`, and either sets `classifier`, a layer from the pooled
     features [B, feature_channels] to logits, or implements `head`. The run passes `channels` (C) and `classes` (K) as
-    keyword arguments to the constructor; all other arguments come from the network's yaml file and are keyword-only too.
+    keyword arguments to the constructor; all other arguments, also keyword-only, come from the network's yaml file.
     A constructor raises UserError for values that the network does not support; the run calls it with placeholders for
     `channels` and `classes` before it loads the images, so that such errors appear at once.
 

@@ -1,4 +1,4 @@
-"""The 13-layer convolutional network of the Mean Teacher paper (Tarvainen & Valpola 2017, arXiv 1703.01780, table 6)."""
+"""The 13-layer convolutional network of Mean Teacher (Tarvainen & Valpola 2017, arXiv 1703.01780, table 6)."""
 
 from torch import Tensor, nn
 from torch.nn.functional import leaky_relu, max_pool2d
@@ -19,7 +19,7 @@ LAYERS = (
     (256, 1, 0),
     (128, 1, 0),
 )
-"""The output channels, kernel size and padding of each convolution. Max pooling by 2 and dropout follow the third and sixth."""
+"""The output channels, kernel size and padding of each convolution; pooling and dropout follow the third and sixth."""
 
 
 class ConvNet13(Network):

@@ -15,7 +15,7 @@ from meanteacher.config.types import PositiveInt
 from meanteacher.models.base import Network
 
 INSEPARABLE = ("googlenet", "inception_v3", "maxvit_t", "squeezenet1_0", "squeezenet1_1")
-"""Classifiers of torchvision without a single feature map followed by pooling, or with auxiliary outputs in training."""
+"""Classifiers of torchvision with auxiliary outputs in training, or whose classifier contains the pooling."""
 
 
 class Timm(Network):

@@ -34,8 +34,8 @@ class Block(nn.Module):
 class ResNet(Network):
     """A residual network with four stages of basic blocks: float32 [B, channels, H, W] → logits [B, classes].
 
-    blocks: the number of blocks in each stage; 2 gives ResNet-18. width: the channels of the first stage; each later stage
-    has twice the channels of the stage before. bn_momentum: in PyTorch's convention, the weight of the newest batch.
+    blocks: the number of blocks in each stage; 2 gives ResNet-18. width: the channels of the first stage; each later
+    stage has twice the channels of the stage before. bn_momentum: in PyTorch's convention, the weight of a batch.
     """
 
     def __init__(

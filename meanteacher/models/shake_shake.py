@@ -1,4 +1,4 @@
-"""Shake-shake networks (Gastaldi 2017, arXiv 1705.07485), the residual networks of the Mean Teacher paper on CIFAR-10."""
+"""Shake-shake networks (Gastaldi 2017, arXiv 1705.07485), which the Mean Teacher paper trains on CIFAR-10."""
 
 import torch
 from torch import Tensor, nn

@@ -15,8 +15,8 @@ def conv(inputs: int, outputs: int, size: int, stride: int) -> nn.Conv2d:
 class Block(nn.Module):
     """A residual block: BN, activation, 3×3 convolution, BN, activation, dropout, 3×3 convolution, plus the shortcut.
 
-    The shortcut is the identity, or a 1×1 convolution where the shape changes. preactivate: the shortcut starts from the
-    normalized and activated input, as in the first block of the network, instead of from the input itself.
+    The shortcut is the identity, or a 1×1 convolution where the shape changes. preactivate: the shortcut starts from
+    the normalized and activated input, as in the first block of the network, instead of from the input itself.
     """
 
     def __init__(self, inputs: int, outputs: int, stride: int, preactivate: bool, norm, activation, dropout: float):
@@ -40,8 +40,8 @@ class Block(nn.Module):
 class WideResNet(Network):
     """WRN-depth-width: float32 [B, channels, H, W] → logits [B, classes].
 
-    Each of the `stages` has the same number of blocks and twice the channels of the stage before. The first stage divides
-    the height and width of the images by `first_stride`, the others by 2. slope: the negative slope of LeakyReLU.
+    Each of the `stages` has the same number of blocks and twice the channels of the stage before. The first stage
+    divides the height and width of the images by `first_stride`, the others by 2. slope: that of LeakyReLU.
     bn_momentum: in PyTorch's convention, the weight of the newest batch in the running statistics. bn_shift: alpha of
     `PSBatchNorm2d`, or 0 for plain batch norm. Convolutions are initialized by Kaiming normal with fan-out (He et al.
     2015, arXiv 1502.01852). Raises UserError unless depth is 2·stages·n + stages + 1 with n ≥ 1.

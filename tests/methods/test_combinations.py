@@ -1,4 +1,4 @@
-"""Combinations of method, network, augmentation and images: those that cannot work are refused in one line before training."""
+"""Combinations of method, network, augmentation and images that cannot work are refused in one line."""
 
 import copy
 import functools

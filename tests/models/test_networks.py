@@ -164,7 +164,9 @@ def test_every_classifier_of_torchvision_belongs_to_a_family_that_is_tested_or_r
 
     from meanteacher.models.library import INSEPARABLE
 
-    tested = "alexnet convnext densenet efficientnet mnasnet mobilenet regnet resnet resnext wide_resnet shufflenet swin vit vgg"
+    tested = (
+        "alexnet convnext densenet efficientnet mnasnet mobilenet regnet resnet resnext shufflenet swin vgg vit wide"
+    )
     for name in models.list_models(module=models):
         assert name.startswith(tuple(tested.split())) != (name in INSEPARABLE), name
 
