@@ -42,7 +42,7 @@ def on_page_content(content: str, page: Page, config: MkDocsConfig, files: Files
 
 
 def to_mathml(latex: str) -> str:
-    """MathML that also browsers without a mathematical font display well: primes, bold digits and spaces are characters."""
+    """MathML for browsers without a mathematical font: primes, bold digits and spaces are ordinary characters."""
     mathml = convert(latex.replace(r"\mathbf{1}", "\N{MATHEMATICAL BOLD DIGIT ONE}"))
     mathml = PRIME.sub(r"<mrow>\1<mi>&#x02032;</mi></mrow>", mathml)
     mathml = INDEXED_PRIME.sub(r"<msub><mrow>\1<mi>&#x02032;</mi></mrow>\2</msub>", mathml)

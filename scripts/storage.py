@@ -24,11 +24,12 @@ from meanteacher.runs import report
 CPU, MATRIX = torch.device("cpu"), torch.full((384, 384), 0.01)
 SHAPE, LABELED, UNLABELED, BLOCK, COMPUTE_MS = (3, 32, 32), 64, 192, 10, 20
 HEAD = """`{command}`, {hardware}, one thread, commit {commit}. Random images, 3×32×32; a batch has 64 labeled and 192
-unlabeled images; the simulated compute is about 20 ms of matrix products. Medians of {rounds} rounds of {batches} batches.
-Each round measures each storage without compute in its own process, and both alternately with compute in a third.
+unlabeled images; the simulated compute is about 20 ms of matrix products. Medians of {rounds} rounds of {batches}
+batches. Each round measures each storage without compute in its own process, and both alternately with compute in a
+third.
 
-| images | storage | RSS before (MiB) | RSS after (MiB) | batches/s without compute | relative speed with compute (range) |
-|---|---|---|---|---|---|
+| images | storage | RSS before (MiB) | RSS after (MiB) | batches/s without compute | relative speed with compute
+(range) | |---|---|---|---|---|---|
 """
 
 

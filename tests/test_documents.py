@@ -19,7 +19,7 @@ ALIAS = {"mean_teacher_dual": "mean_teacher"}
 
 @pytest.fixture(scope="module")
 def measured() -> dict[str, str]:
-    """Mean ± standard deviation over seeds, in percent, of the error at the last step of each method's deployed network."""
+    """Mean ± standard deviation over seeds, in percent, of the last error of each method's deployed network."""
     table = pd.read_csv(DIGITS)
     statistics = 100 * table[table["deployed"]].groupby("method")["error_last"].agg(["mean", "std"])
     return {name: f"{mean:.1f} ± {std:.1f}" for name, mean, std in statistics.itertuples()}

@@ -1,4 +1,4 @@
-"""The list of mutations does not rot: each still applies, and its file of tests exists. `scripts/mutations` runs them."""
+"""Every mutation in the list still applies, and its file of tests exists. `scripts/mutations` runs them."""
 
 import runpy
 

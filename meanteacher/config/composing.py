@@ -20,7 +20,8 @@ SET_BY_RECIPES = ("method", "model", "optimizer", "schedule")
 def compose_run(root: DictConfig, hydra: DictConfig, sweep: str | None = None) -> tuple[Settings, Choices]:
     """The settings and choices of one run.
 
-    hydra: Hydra's own node of the same composition; sweep: the sweep that the run belongs to. Raises UserError for bad values.
+    hydra: Hydra's own node of the same composition; sweep: the sweep that the run belongs to. Raises UserError for bad
+    values.
     """
     chosen = {group: hydra.runtime.choices.get(group) for group in GROUPS}
     return Settings.parse(plain(root, hydra)), Choices(**chosen, sweep=sweep)
@@ -76,7 +77,7 @@ def load(config_name: str, overrides: tuple[str, ...]) -> DictConfig:
 
 
 def tuned_methods(experiment: str) -> list[str]:
-    """The methods that conf/tuned/<experiment> holds values for. Raises UserError if a file there is named after no method."""
+    """The methods that conf/tuned/<experiment> holds values for. Raises UserError if a file names no method."""
     loader = GlobalHydra.instance().config_loader()
     tuned, methods = loader.get_group_options(f"tuned/{experiment}"), loader.get_group_options("method")
     for name in tuned:

@@ -18,9 +18,9 @@ WATCHING_DATASET = {"storage", "data_dir", "root"}
 def run_digest(config: dict) -> str:
     """Ten hexadecimal digits over the configuration, the images and the split file.
 
-    1 and 1.0 are equal. A `_target_` counts by the name of its class, not by the module that holds it, so code may move.
-    A folder of images counts by its content, not by its path.
-    Raises UserError if the folder of images or the split file cannot be read.
+    1 and 1.0 are equal. A `_target_` counts by the name of its class, not by the module that holds it, so code may
+    move. A folder of images counts by its content, not by its path. Raises UserError if the folder of images or the
+    split file cannot be read.
     """
     relevant = {key: value for key, value in config.items() if key not in WATCHING}
     relevant["trainer"] = {key: value for key, value in config["trainer"].items() if key not in WATCHING_TRAINER}

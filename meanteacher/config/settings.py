@@ -109,7 +109,7 @@ class Settings(Frozen):
             checks.check_node(group, node, checks.UNTARGETED.get(group, set()))
         if config["split"] and config["validation"]:
             raise UserError(
-                "validation and split exclude each other: a split file brings its own validation images; set validation=0"
+                "validation and split exclude each other: a split file has its own validation images; set validation=0"
             )
         return cls(**copy.deepcopy(config))
 

@@ -1,7 +1,7 @@
 """Names for the ranges of configuration values; used to annotate constructors, checked before anything is loaded.
 
-`meanteacher.config.signatures` reads these annotations from the source of a `_target_`, and pydantic validates the values
-of the yaml file against them, so that a wrong value fails in a fraction of a second, without importing torch.
+`meanteacher.config.signatures` reads these annotations from the source of a `_target_`, and pydantic validates the
+values of the yaml file against them, so that a wrong value fails in a fraction of a second, without importing torch.
 """
 
 from typing import Annotated, Literal

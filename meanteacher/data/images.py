@@ -45,8 +45,8 @@ class Dataset:
 
     Annotations from `meanteacher.config.types` are checked before anything is loaded. The digest of a run covers these
     values, not the images, so give a function that reads files an argument that changes with their content, such as a
-    version. Two names are reserved: `data_dir`, a folder for downloads and caches that does not count in the digest, and
-    `root`, the folder of `image_folder`. `meanteacher.data.cache.load_or_decode` keeps decoded images on disk,
+    version. Two names are reserved: `data_dir`, a folder for downloads and caches that does not count in the digest,
+    and `root`, the folder of `image_folder`. `meanteacher.data.cache.load_or_decode` keeps decoded images on disk,
     memory-mapped.
     """
 

@@ -1,7 +1,7 @@
 """Semi-supervised learning methods: the base contract, one file per paper, and shared parts in `common`.
 
-`training`, `runs` and everything above may import this package; it imports `models`, `optim`, `data` and `config`. The names
-in `__all__` are the public interface for methods that are kept in another repository.
+`training`, `runs` and everything above may import this package; it imports `models`, `optim`, `data` and `config`. The
+names in `__all__` are the public interface for methods that are kept in another repository.
 """
 
 from meanteacher.config.errors import UserError

@@ -21,15 +21,17 @@ def draw_fractions(logits: Tensor) -> Tensor:
 class AdaMatch(Method):
     """L = mean CE(z, y) + λ(s) · mean 1[max q ≥ τ · mean max p_x] · CE(student(strong(u)), argmax q).
 
-    z: logits of the labeled weak and strong views, each drawn uniformly between the logit from a pass of all views and the
-    logit from a pass of the labeled views alone (random logit interpolation). The first mean runs over both views.
-    p_x = softmax(z of the weak views); q = softmax(student(weak(u))), aligned by the running mean prediction on labeled over
-    that on unlabeled images (`DistributionAlignment`). Neither carries a gradient. The second mean runs over all unlabeled
-    images. τ: threshold, relative to the mean confidence on labeled images; λ(s) = unlabeled_weight · unlabeled_ramp(s).
+    z: logits of the labeled weak and strong views, each drawn uniformly between the logit from a pass of all views and
+    the logit from a pass of the labeled views alone (random logit interpolation). The first mean runs over both views.
+    p_x = softmax(z of the weak views); q = softmax(student(weak(u))), aligned by the running mean prediction on labeled
+    over that on unlabeled images (`DistributionAlignment`). Neither carries a gradient. The second mean runs over all
+    unlabeled images. τ: threshold, relative to the mean confidence on labeled images; λ(s) = unlabeled_weight ·
+    unlabeled_ramp(s).
 
-    All views share BatchNorm statistics in the first pass, which updates the running statistics; the pass of the labeled
-    views alone does not, as in the authors' code. Hard pseudo-labels and the mean over both labeled views also follow that
-    code, which averages the unlabeled predictions over the last 128 batches; here both running means decay exponentially.
+    All views share BatchNorm statistics in the first pass, which updates the running statistics; the pass of the
+    labeled views alone does not, as in the authors' code. Hard pseudo-labels and the mean over both labeled views also
+    follow that code, which averages the unlabeled predictions over the last 128 batches; here both running means decay
+    exponentially.
     """
 
     views = Views(labeled=("weak", "strong"), unlabeled=("weak", "strong"))

@@ -24,12 +24,12 @@ class StepOutput:
 
 
 class Method(nn.Module):
-    """A semi-supervised method. Networks and running state are submodules and buffers, so `state_dict()` holds all of it.
+    """A semi-supervised method. Networks and running state are submodules and buffers: `state_dict()` holds all of it.
 
     Constructor: keyword arguments without defaults. Of `student` (the network), `num_classes` and `num_images` (of the
-    training part, for buffers with an entry per image) it receives those that it names; all others come from the yaml file.
-    A training step contains no host–device synchronization and no data-dependent shape: masks are weights.
-    A method with a teacher assigns a bound `Teacher` to `self.teacher`, which is then updated and evaluated.
+    training part, for buffers with an entry per image) it receives those that it names; all others come from the yaml
+    file. A training step contains no host–device synchronization and no data-dependent shape: masks are weights. A
+    method with a teacher assigns a bound `Teacher` to `self.teacher`, which is then updated and evaluated.
     """
 
     student: nn.Module

@@ -17,15 +17,15 @@ from meanteacher.optim.schedules import Constant
 
 
 class CCT(Method):
-    """L = mean CE(student(x), y) + λ(s) · mean over heads k of mean ‖softmax g_k(P_k(z)) − softmax student(u)‖² / classes.
+    """L = mean CE(student(x), y) + λ(s) · mean over heads k and classes of (softmax g_k(P_k(z)) − softmax student(u))².
 
-    z = student.features(u) is the last feature map; the target student(u) = student.head(z) has no gradient. P_k is the k-th
-    of `perturbations`, which may repeat a name, as in the paper; g_k is a linear layer on the mean over positions, where the
-    paper, on segmentation, has a decoder. λ(s) = consistency_weight · consistency_ramp(s). The term runs over unlabeled
-    images and trains the heads and the student's features; the heads are not evaluated. Labeled and unlabeled images share
-    BatchNorm statistics. See `common.perturbations` for noise_width, drop_low, drop_high, dropout, cutout_side, vat_xi and
-    vat_epsilon. The paper's cutout follows the contours of predicted objects, and two more of its perturbations use predicted
-    objects and context; all of these need segmentation.
+    z = student.features(u) is the last feature map; the target student(u) = student.head(z) has no gradient. P_k is the
+    k-th of `perturbations`, which may repeat a name, as in the paper; g_k is a linear layer on the mean over positions,
+    where the paper, on segmentation, has a decoder. λ(s) = consistency_weight · consistency_ramp(s). The term runs over
+    unlabeled images and trains the heads and the student's features; the heads are not evaluated. Labeled and unlabeled
+    images share BatchNorm statistics. See `common.perturbations` for noise_width, drop_low, drop_high, dropout,
+    cutout_side, vat_xi and vat_epsilon. The paper's cutout follows the contours of predicted objects, and two more of
+    its perturbations use predicted objects and context; all of these need segmentation.
     """
 
     views = Views(labeled=("weak",), unlabeled=("weak",))

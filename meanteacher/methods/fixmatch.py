@@ -1,4 +1,4 @@
-"""FixMatch (Sohn et al. 2020, arXiv 2001.07685), with a choice of the pseudo-labels' weights and of the judging network."""
+"""FixMatch (Sohn et al. 2020, arXiv 2001.07685), with a choice of pseudo-label weights and of the judging network."""
 
 from torch import Tensor, nn
 
@@ -15,14 +15,14 @@ class FixMatch(Method):
     """L = mean CE(student(weak(x)), y) + λ · mean w(q) · CE(student(strong(u)), argmax q), q = softmax(judge(weak(u))).
 
     q has no gradient. The second mean runs over all unlabeled images, including those of weight 0 (eq. 4). λ:
-    unlabeled_weight. weighting: w. `FixedThreshold`, 1[max q ≥ τ], is FixMatch; `CurriculumThreshold` is FlexMatch (Zhang et
-    al. 2021, arXiv 2110.08263) and `TruncatedGaussian` is SoftMatch (Chen et al. 2023, arXiv 2301.10921), which differ from
-    FixMatch in nothing else.
+    unlabeled_weight. weighting: w. `FixedThreshold`, 1[max q ≥ τ], is FixMatch; `CurriculumThreshold` is FlexMatch
+    (Zhang et al. 2021, arXiv 2110.08263) and `TruncatedGaussian` is SoftMatch (Chen et al. 2023, arXiv 2301.10921),
+    which differ from FixMatch in nothing else.
 
-    judge `student`: all views pass through the student in one batch and share BatchNorm statistics, as in the authors' code;
-    `teacher` is not used. The trainer keeps the averaged weights that the papers evaluate.
-    judge `ema`: `teacher`, an average of the student as in Mean Teacher, predicts q from the weak views and is evaluated
-    last, which none of the papers does. The labeled and the strong views then share the student's BatchNorm statistics.
+    judge `student`: all views pass through the student in one batch and share BatchNorm statistics, as in the authors'
+    code; `teacher` is not used. The trainer keeps the averaged weights that the papers evaluate. judge `ema`:
+    `teacher`, an average of the student as in Mean Teacher, predicts q from the weak views and is evaluated last, which
+    none of the papers does. The labeled and the strong views then share the student's BatchNorm statistics.
     """
 
     views = Views(labeled=("weak",), unlabeled=("weak", "strong"))
@@ -53,7 +53,7 @@ class FixMatch(Method):
         return add_terms(supervised, terms, kept=weight.mean(), **self.weighting.metrics())
 
     def predict(self, labeled: Tensor, weak: Tensor, strong: Tensor) -> tuple[Tensor, ...]:
-        """Logits in the order of the arguments: the student's of labeled and strong views, the judge's of weak views."""
+        """Logits in the order of the arguments: the student's for labeled and strong views, the judge's for weak."""
         if self.teacher is None:
             return predict_together(self.student, labeled, weak, strong)
         logits, strong_logits = predict_together(self.student, labeled, strong)

@@ -39,11 +39,11 @@ class FreeMatch(FixMatch):
 def fairness(strong: Tensor, weight: Tensor, classes: Tensor, histogram: Tensor) -> Tensor:
     """Σ_c A_c log B_c, to be minimized: A = norm(p̃ / h̃), B = norm(p̄ / h̄), where norm divides by the sum. Returns 0-dim.
 
-    p̄ and h̄: mean prediction and histogram of the argmax over the strong views (logits [B, K]) of weight 1 ([B], 0 or 1);
-    p̃ (classes) and h̃ (histogram), [K]: running means of the same over the weak views. The gradient flows through p̄ alone and
-    is (A_c − B_c) / p̄_c: a step lowers the mean prediction of classes that are predicted more often than their probability
-    says (B below A) and raises that of the others. A class without images is left out of B and of the sum; the authors' code
-    adds A_c log 1e-12 for it, which has no gradient.
+    p̄ and h̄: mean prediction and histogram of the argmax over the strong views (logits [B, K]) of weight 1 ([B], 0 or
+    1); p̃ (classes) and h̃ (histogram), [K]: running means of the same over the weak views. The gradient flows through
+    p̄ alone and is (A_c − B_c) / p̄_c: a step lowers the mean prediction of classes that are predicted more often than
+    their probability says (B below A) and raises that of the others. A class without images is left out of B and of the
+    sum; the authors' code adds A_c log 1e-12 for it, which has no gradient.
     """
     p = strong.float().softmax(dim=1)
     column = weight.unsqueeze(1)

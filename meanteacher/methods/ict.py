@@ -16,13 +16,13 @@ from meanteacher.optim.schedules import Constant
 class ICT(Method):
     """L = mean CE(student(mix(x, x′)), mix(y, y′)) + λ(s) · mean d(student(mix(u, u′)), mix(q(u), q(u′))).
 
-    q = softmax(teacher(·)). mix(a, b) = ν · a + (1 − ν) · b with ν ~ Beta(alpha, alpha), drawn once per `step` (the authors)
-    or per `image`: weight_per. A random permutation pairs each unlabeled image with one of its batch; labeled images are
-    paired by a permutation and ν of their own, or are not mixed without `mix_labeled`. d: squared difference of
-    probabilities, averaged over classes. λ(s) = consistency_weight · consistency_ramp(s). teacher: see `Teacher`.
-    The teacher sees the same weak view that is mixed. q is mixed as probabilities, as in the paper; the authors' code mixes
-    logits. The student sees mixed labeled and mixed unlabeled images in one batch, so they share BatchNorm statistics; the
-    authors use two passes. The teacher sees the unmixed unlabeled images alone.
+    q = softmax(teacher(·)). mix(a, b) = ν · a + (1 − ν) · b with ν ~ Beta(alpha, alpha), drawn once per `step` (the
+    authors) or per `image`: weight_per. A random permutation pairs each unlabeled image with one of its batch; labeled
+    images are paired by a permutation and ν of their own, or are not mixed without `mix_labeled`. d: squared difference
+    of probabilities, averaged over classes. λ(s) = consistency_weight · consistency_ramp(s). teacher: see `Teacher`.
+    The teacher sees the same weak view that is mixed. q is mixed as probabilities, as in the paper; the authors' code
+    mixes logits. The student sees mixed labeled and mixed unlabeled images in one batch, so they share BatchNorm
+    statistics; the authors use two passes. The teacher sees the unmixed unlabeled images alone.
     """
 
     views = Views(labeled=("weak",), unlabeled=("weak",))

@@ -16,10 +16,10 @@ class MeanTeacher(Method):
     """L = mean CE(student(x), y) + λ(s) · mean d(student(u), teacher(u′)); teacher ← EMA(student) after each step.
 
     u and u′ are two weak views of one image. consistency: the distance d, `mse` of probabilities averaged over classes
-    (section 2 of the paper) or `kl`. λ(s) = consistency_weight · consistency_ramp(s).
-    consistency_on_labeled: the mean of d runs over labeled and unlabeled images together, as in the paper; otherwise over
-    the unlabeled images. The student sees labeled and unlabeled images in one batch, so they share BatchNorm statistics; so
-    does the teacher. teacher: see `Teacher`.
+    (section 2 of the paper) or `kl`. λ(s) = consistency_weight · consistency_ramp(s). consistency_on_labeled: the mean
+    of d runs over labeled and unlabeled images together, as in the paper; otherwise over the unlabeled images. The
+    student sees labeled and unlabeled images in one batch, so they share BatchNorm statistics; so does the teacher.
+    teacher: see `Teacher`.
     """
 
     def __init__(

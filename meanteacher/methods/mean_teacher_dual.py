@@ -1,4 +1,4 @@
-"""Mean Teacher with two outputs, the paper's recipe for residual networks (Tarvainen & Valpola 2017, arXiv 1703.01780)."""
+"""Mean Teacher with two outputs, for residual networks (Tarvainen & Valpola 2017, arXiv 1703.01780)."""
 
 import torch
 from torch import Tensor, nn
@@ -17,11 +17,11 @@ from meanteacher.optim.schedules import Constant
 class MeanTeacherDual(MeanTeacher):
     """L = mean CE(c(x), y) + λ(s) · mean d(z(u), c′(u′)) + logit_distance_weight · mean (c − z)².
 
-    c and z are the student's class logits and the logits of a second head on the same features; c′ are the teacher's class
-    logits. Symbols and arguments that are not named here are those of `MeanTeacher`. The consistency term trains the second
-    head, which the last term ties to the class head (weight 0.01 in the paper). That term is a mean over classes and over all
-    images of the student's batch, labeled and unlabeled, with gradient to both heads. The class logits of student and teacher
-    are evaluated.
+    c and z are the student's class logits and the logits of a second head on the same features; c′ are the teacher's
+    class logits. Symbols and arguments that are not named here are those of `MeanTeacher`. The consistency term trains
+    the second head, which the last term ties to the class head (weight 0.01 in the paper). That term is a mean over
+    classes and over all images of the student's batch, labeled and unlabeled, with gradient to both heads. The class
+    logits of student and teacher are evaluated.
     """
 
     def __init__(

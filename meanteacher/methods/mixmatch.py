@@ -15,15 +15,16 @@ from meanteacher.optim.schedules import Constant
 class MixMatch(Method):
     """L = mean CE(student(x̃), ỹ) + λ(s) · mean |softmax(student(ũ)) − q̃|², averaged over classes too.
 
-    q = sharpen(mean over two weak views u₁, u₂ of softmax(student(u)), T), the same for both views, without gradient. T:
-    temperature. The batch (x, u₁, u₂) with targets (y, q, q) is mixed with a random permutation of itself, so labeled and
-    unlabeled images mix: x̃ = ν · x + (1 − ν) · partner, and likewise the targets. ν = max(β, 1 − β) with β ~ Beta(alpha,
-    alpha) keeps each image nearer to itself; weight_per: drawn per `image`, as in the paper, or per `step`.
-    λ(s) = unlabeled_weight · unlabeled_ramp(s).
+    q = sharpen(mean over two weak views u₁, u₂ of softmax(student(u)), T), the same for both views, without gradient.
+    T: temperature. The batch (x, u₁, u₂) with targets (y, q, q) is mixed with a random permutation of itself, so
+    labeled and unlabeled images mix: x̃ = ν · x + (1 − ν) · partner, and likewise the targets. ν = max(β, 1 − β) with β
+    ~ Beta(alpha, alpha) keeps each image nearer to itself; weight_per: drawn per `image`, as in the paper, or per
+    `step`. λ(s) = unlabeled_weight · unlabeled_ramp(s).
 
-    The mixed images share BatchNorm statistics in one pass, which the authors approximate by interleaving equal sub-batches.
-    The labels are guessed in a pass of both weak views with batch statistics; guess_moves_statistics: whether that pass
-    updates the running statistics (not in the authors' code). The trainer keeps the averaged weights that the paper evaluates.
+    The mixed images share BatchNorm statistics in one pass, which the authors approximate by interleaving equal
+    sub-batches. The labels are guessed in a pass of both weak views with batch statistics; guess_moves_statistics:
+    whether that pass updates the running statistics (not in the authors' code). The trainer keeps the averaged weights
+    that the paper evaluates.
     """
 
     views = Views(labeled=("weak",), unlabeled=("weak", "weak"))

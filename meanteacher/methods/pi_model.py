@@ -14,12 +14,13 @@ from meanteacher.optim.schedules import Constant
 class PiModel(Method):
     """L = mean CE(student(x), y) + λ(s) · mean ‖softmax student(u) − softmax student(u′)‖² / classes (algorithm 1).
 
-    u and u′ are two weak views of one image, passed through the same network with different dropout masks.
-    gradient: `both` differentiates both passes, as in the paper; `one` takes the second pass as a target, which saves its
-    backward pass and gives half of the gradient in expectation. λ(s) = consistency_weight · consistency_ramp(s), relative to
-    the mean CE over labeled images; the paper divides the CE by the size of the whole batch.
-    consistency_on_labeled: the consistency term runs over labeled and unlabeled images together, as in the paper; otherwise
-    over the unlabeled images. The images of one pass share BatchNorm statistics; both passes update the running statistics.
+    u and u′ are two weak views of one image, passed through the same network with different dropout masks. gradient:
+    `both` differentiates both passes, as in the paper; `one` takes the second pass as a target, which saves its
+    backward pass and gives half of the gradient in expectation. λ(s) = consistency_weight · consistency_ramp(s),
+    relative to the mean CE over labeled images; the paper divides the CE by the size of the whole batch.
+    consistency_on_labeled: the consistency term runs over labeled and unlabeled images together, as in the paper;
+    otherwise over the unlabeled images. The images of one pass share BatchNorm statistics; both passes update the
+    running statistics.
     """
 
     def __init__(

@@ -15,10 +15,10 @@ class PseudoLabel(Method):
     """L = mean CE(student(weak(x)), y) + λ(s) · mean w(p) · CE(z, argmax p), z = student(weak(u)), p = softmax(z)
     without gradient.
 
-    The same prediction gives the pseudo-label and is trained on it. λ(s) = unlabeled_weight · unlabeled_ramp(s). The second
-    mean runs over all unlabeled images. weighting: w, a fixed threshold in TorchSSL; the paper has none (threshold 0) and
-    raises λ linearly between two steps. Labeled and unlabeled images share BatchNorm statistics; TorchSSL uses a separate
-    pass for unlabeled images, which does not update the running statistics.
+    The same prediction gives the pseudo-label and is trained on it. λ(s) = unlabeled_weight · unlabeled_ramp(s). The
+    second mean runs over all unlabeled images. weighting: w, a fixed threshold in TorchSSL; the paper has none
+    (threshold 0) and raises λ linearly between two steps. Labeled and unlabeled images share BatchNorm statistics;
+    TorchSSL uses a separate pass for unlabeled images, which does not update the running statistics.
     """
 
     views = Views(labeled=("weak",), unlabeled=("weak",))

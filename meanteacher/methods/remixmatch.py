@@ -18,18 +18,17 @@ from meanteacher.optim.schedules import Constant
 class ReMixMatch(Method):
     """L = CE(x̃, ỹ) + r(s) · [λ_m · CE(ũ, q̃) + λ_s · CE(v, q)] + λ_r · CE_rotation(turn(v, k), k), each a mean.
 
-    q = sharpen(align(softmax(student(weak u))), T), without gradient, is the target of the weak view and of all `strong_views`
-    strong views (augmentation anchoring); v: the first strong view, unmixed. T: temperature. align: see
-    `DistributionAlignment`; marginal: align to the running mean of the `labeled` targets, or to the `uniform` distribution.
-    x̃, ũ: the batch (x, weak u, strong u …) with targets (y, q, q …), mixed as in MixMatch; alpha, weight_per and
-    guess_moves_statistics as there. λ_m, λ_s, λ_r: mixed_weight, strong_weight, rotation_weight; r: unlabeled_ramp.
-    A linear head on the student's pooled features predicts the number k of quarter turns, drawn for each image.
-    labeled_view: the view of x; `strong` in the paper.
-    Mixed images, v and its rotations share BatchNorm statistics in one pass; the authors use equal sub-batches, one of which
-    updates the running statistics.
-    Deviations: strong views come from the configured augmentation, not from CTAugment; running means decay exponentially
-    instead of covering 128 batches, and include the batch that they align; quarter turns are drawn at random. The trainer
-    keeps the averaged weights that the paper evaluates.
+    q = sharpen(align(softmax(student(weak u))), T), without gradient, is the target of the weak view and of all
+    `strong_views` strong views (augmentation anchoring); v: the first strong view, unmixed. T: temperature. align: see
+    `DistributionAlignment`; marginal: align to the running mean of the `labeled` targets, or to the `uniform`
+    distribution. x̃, ũ: the batch (x, weak u, strong u …) with targets (y, q, q …), mixed as in MixMatch; alpha,
+    weight_per and guess_moves_statistics as there. λ_m, λ_s, λ_r: mixed_weight, strong_weight, rotation_weight; r:
+    unlabeled_ramp. A linear head on the student's pooled features predicts the number k of quarter turns, drawn for
+    each image. labeled_view: the view of x; `strong` in the paper. Mixed images, v and its rotations share BatchNorm
+    statistics in one pass; the authors use equal sub-batches, one of which updates the running statistics. Deviations:
+    strong views come from the configured augmentation, not from CTAugment; running means decay exponentially instead of
+    covering 128 batches, and include the batch that they align; quarter turns are drawn at random. The trainer keeps
+    the averaged weights that the paper evaluates.
     """
 
     needs_square_images = True

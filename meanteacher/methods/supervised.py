@@ -8,7 +8,7 @@ from meanteacher.methods.common.losses import cross_entropy
 
 
 class Supervised(Method):
-    """L = mean over labeled images of −log p(y | weak(x)). The trainer evaluates averaged weights beside the student."""
+    """L = mean over labeled images of −log p(y | weak(x)). The trainer also evaluates averaged weights."""
 
     views = Views(labeled=("weak",), unlabeled=())
 

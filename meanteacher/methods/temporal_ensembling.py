@@ -11,7 +11,7 @@ from meanteacher.optim.schedules import Constant
 
 
 def mean_over_equal(index: Tensor, values: Tensor) -> Tensor:
-    """For each row, the mean over all rows of the same index, bitwise equal among them. int64 [B], float32 [B, K] → [B, K].
+    """For each row, the mean over all rows of the same index, bitwise equal. int64 [B], float32 [B, K] → [B, K].
 
     Contains no atomic additions, so the result is deterministic, and disables autocast, so it is float32.
     """
@@ -26,17 +26,19 @@ def mean_over_equal(index: Tensor, values: Tensor) -> Tensor:
 class TemporalEnsembling(Method):
     """L = mean CE(student(x), y) + λ(s) · mean 1[visited] · ‖softmax student(u) − target‖² / classes (algorithm 2).
 
-    Each image i of the training part has a running sum Z_i and its weight w_i, both initially 0. At each visit, the target
-    Z_i / w_i is read first; then Z_i ← αZ_i + (1 − α)p_i and w_i ← αw_i + (1 − α), where p_i is the detached prediction of
-    this step. After k visits w_i = 1 − α^k, so the target is a weighted mean of all past predictions, however irregular the
-    visits are; with one visit per epoch it is the paper's Z / (1 − α^t). An image that was not visited before adds 0 to the
-    mean, which still divides by the number of images. An image that occurs more than once in a step is visited once, with the
-    mean of its predictions; labeled images do so if there are fewer than the batch holds or if they are also unlabeled.
+    Each image i of the training part has a running sum Z_i and its weight w_i, both initially 0. At each visit, the
+    target Z_i / w_i is read first; then Z_i ← αZ_i + (1 − α)p_i and w_i ← αw_i + (1 − α), where p_i is the detached
+    prediction of this step. After k visits w_i = 1 − α^k, so the target is a weighted mean of all past predictions,
+    however irregular the visits are; with one visit per epoch it is the paper's Z / (1 − α^t). An image that was not
+    visited before adds 0 to the mean, which still divides by the number of images. An image that occurs more than once
+    in a step is visited once, with the mean of its predictions; labeled images do so if there are fewer than the batch
+    holds or if they are also unlabeled.
 
-    ensemble_decay: α per visit; labeled images are drawn much more often than once per epoch, so their memory is shorter in
-    time. λ(s) = consistency_weight · consistency_ramp(s), relative to the mean CE over labeled images; the paper divides the
-    CE by the size of the whole batch. consistency_on_labeled: the term and the visits also include the labeled images, as in
-    the paper. All images of a step share BatchNorm statistics. Memory: num_images · (num_classes + 1) float32.
+    ensemble_decay: α per visit; labeled images are drawn much more often than once per epoch, so their memory is
+    shorter in time. λ(s) = consistency_weight · consistency_ramp(s), relative to the mean CE over labeled images; the
+    paper divides the CE by the size of the whole batch. consistency_on_labeled: the term and the visits also include
+    the labeled images, as in the paper. All images of a step share BatchNorm statistics. Memory: num_images ·
+    (num_classes + 1) float32.
     """
 
     views = Views(labeled=("weak",), unlabeled=("weak",))

@@ -22,11 +22,11 @@ SIGNAL = {
 class UDA(Method):
     """L = Σ k · CE(student(weak(x)), y) / max(Σ k, 1) + λ · mean w(p) · CE(target, student(strong(u))).
 
-    target = softmax(z / T), p = softmax(z), z = student(weak(u)) without gradient; w weighs by the prediction that is not
-    sharpened. The second mean runs over all unlabeled images. The paper has cross-entropy with a soft target; its code has
-    KL, which differs by the entropy of the target and has the same gradient. T: temperature; λ: unlabeled_weight; w:
-    weighting. tsa: training signal annealing, where k = 1[p(y) ≤ η(s)], η = 1 − (1 − α(s/steps)) (1 − 1/C) with α from
-    `SIGNAL`; `none` keeps all labeled images. All views share BatchNorm statistics.
+    target = softmax(z / T), p = softmax(z), z = student(weak(u)) without gradient; w weighs by the prediction that is
+    not sharpened. The second mean runs over all unlabeled images. The paper has cross-entropy with a soft target; its
+    code has KL, which differs by the entropy of the target and has the same gradient. T: temperature; λ:
+    unlabeled_weight; w: weighting. tsa: training signal annealing, where k = 1[p(y) ≤ η(s)], η = 1 − (1 − α(s/steps))
+    (1 − 1/C) with α from `SIGNAL`; `none` keeps all labeled images. All views share BatchNorm statistics.
     """
 
     views = Views(labeled=("weak",), unlabeled=("weak", "strong"))

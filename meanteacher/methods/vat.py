@@ -13,17 +13,19 @@ from meanteacher.optim.schedules import Constant
 
 
 class VAT(Method):
-    """L = mean CE(student(x), y) + λ(s) · mean KL(p(u) ‖ p(u + r)) + entropy_weight · mean H(p(u)), p = softmax(student(·)).
+    """L = mean CE(student(x), y) + λ(s) · mean KL(p(u) ‖ p(u + r)) + entropy_weight · mean H(p(u)), p of the student.
 
-    r = ε · d / |d|, of length epsilon over all pixels and channels of a normalized image, changes the prediction most: d
-    starts as Gaussian noise and is replaced power_iterations times by the gradient of KL(p(u) ‖ p(u + ξ d / |d|)) with respect
-    to d. The target p(u) and d carry no gradient. The entropy term is the paper's VAT+EntMin; weight 0 omits it.
-    λ(s) = consistency_weight · consistency_ramp(s); the paper uses λ = 1 throughout and also perturbs the labeled images.
-    xi: ξ, at least 0.001. The search for d runs in float32, because smaller ξ and bfloat16 both round ξd away.
+    r = ε · d / |d|, of length epsilon over all pixels and channels of a normalized image, changes the prediction most:
+    d starts as Gaussian noise and is replaced power_iterations times by the gradient of KL(p(u) ‖ p(u + ξ d / |d|))
+    with respect to d. The target p(u) and d carry no gradient. The entropy term is the paper's VAT+EntMin; weight 0
+    omits it. λ(s) = consistency_weight · consistency_ramp(s); the paper uses λ = 1 throughout and also perturbs the
+    labeled images. xi: ξ, at least 0.001. The search for d runs in float32, because smaller ξ and bfloat16 both round
+    ξd away.
 
-    Labeled and unlabeled images are separate BatchNorm batches, as in the authors' code: the KL is 0 at r = 0 only if the
-    unlabeled images alone normalize both of its sides. For the same reason dropout is off in all passes over unlabeled images.
-    The two clean passes update the running statistics; in the authors' code only the labeled one does.
+    Labeled and unlabeled images are separate BatchNorm batches, as in the authors' code: the KL is 0 at r = 0 only if
+    the unlabeled images alone normalize both of its sides. For the same reason dropout is off in all passes over
+    unlabeled images. The two clean passes update the running statistics; in the authors' code only the labeled one
+    does.
     """
 
     views = Views(labeled=("weak",), unlabeled=("weak",))

@@ -1,9 +1,9 @@
 """Schedules: functions of the training step that return a factor for a learning rate or a loss weight.
 
 `step` is a 0-dim tensor on any device, or a number. The factor is a 0-dim float32 tensor on the same device, so that
-computing it needs no host synchronization. Every schedule can begin with a warm-up: a second factor that rises to 1 over
-the first `warmup` fraction of the run. All lengths are fractions of the run, so a recipe keeps its shape when `steps`
-changes.
+computing it needs no host synchronization. Every schedule can begin with a warm-up: a second factor that rises to 1
+over the first `warmup` fraction of the run. All lengths are fractions of the run, so a recipe keeps its shape when
+`steps` changes.
 
 PyTorch's `lr_scheduler` is not used: it computes the learning rate on the host, where a CUDA graph cannot follow it.
 """

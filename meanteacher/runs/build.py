@@ -29,7 +29,7 @@ def build(node: Node, **arguments: Any) -> Any:
 
 
 def make_split(data: Dataset, settings: Settings, run_dir: Path) -> splits.Split:
-    """The run directory's split if it has one, else the file that `split` names, else a newly drawn one; kept as split.json."""
+    """The split of the run directory, else of the file that `split` names, else a new one; kept as split.json."""
     shared, kept = settings.dataset.labeled_in_unlabeled, run_dir / "split.json"
     if kept.exists():
         return splits.read(kept, data, labeled_in_unlabeled=shared)

@@ -26,9 +26,9 @@ def draw_pictures(
 ) -> dict[str, Path]:
     """Draw learning curves, confusion matrix, labeled images and augmented views; returns their paths by name.
 
-    labeled: int64 positions in the training part; predict: gives the name of the deployed network and its predicted classes
-    on the test part; draw_views: gives views by name for uint8 images [N, C, H, W]. A picture that fails is reported, and
-    the others are drawn all the same.
+    labeled: int64 positions in the training part; predict: gives the name of the deployed network and its predicted
+    classes on the test part; draw_views: gives views by name for uint8 images [N, C, H, W]. A picture that fails is
+    reported, and the others are drawn all the same.
     """
     from meanteacher.runs import plots
 

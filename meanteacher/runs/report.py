@@ -22,7 +22,7 @@ PACKAGES = ("torch", "torchvision", "numpy", "pillow", "hydra-core", "wandb", "m
 
 
 def scores(history: list[dict], part: str, networks: list[str]) -> dict[str, Scores]:
-    """Scores of each network on one part: last error, median of the last 20 (None under 20), last ECE and cross-entropy.
+    """Scores of each network on one part: last error, median of the last 20 (None under 20), ECE and cross-entropy.
 
     The smallest error is reported for the test part only, as `error_best_on_test`: it is chosen on the test part.
     """
@@ -82,7 +82,7 @@ def cpu_name() -> str:
 
 
 def commit() -> str | None:
-    """The commit of the checkout that holds this package, with `+` if files differ from it; None outside of a checkout."""
+    """The commit of the checkout that holds this package, with `+` if files differ; None outside of a checkout."""
 
     def git(*arguments: str) -> str:
         done = subprocess.run(["git", *arguments], cwd=PACKAGE, capture_output=True, text=True, check=True)

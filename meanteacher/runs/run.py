@@ -22,9 +22,10 @@ log = logging.getLogger(__name__)
 def run(settings: Settings, choices: Choices, path: Path, command: str, show_progress: bool = True) -> Result:
     """Train or resume the run that `settings` describe in the directory `path`, or report it if it is finished.
 
-    choices: the options that the settings came from; command: what repeats this run; show_progress: show a progress bar, and
-    refuse to start while another process trains the same run. A job of a sweep shows none and waits for that process.
-    Raises UserError for bad input; result.json then says `failed`, and the directory keeps everything computed so far.
+    choices: the options that the settings came from; command: what repeats this run; show_progress: show a progress
+    bar, and refuse to start while another process trains the same run. A job of a sweep shows none and waits for that
+    process. Raises UserError for bad input; result.json then says `failed`, and the directory keeps everything computed
+    so far.
     """
     with RunDir(path, settings.digest, settings.fresh, wait=not show_progress) as run_dir, log_file(path / "run.log"):
         previous = run_dir.result()

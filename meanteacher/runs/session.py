@@ -55,7 +55,7 @@ class Session:
         self.log_plan()
 
     def choose_arithmetic(self, state: dict | None) -> None:
-        """Precision and compilation; a resumed run keeps those of its checkpoint. `bitwise`: whether it gives the same bits."""
+        """Set `precision`, `compiled` (both kept by a resumed run) and `bitwise`: a resume gives the same bits."""
         chosen = self.settings.trainer
         self.precision = device.choose_precision(chosen.precision, self.device)
         self.compiled = device.choose_compile(chosen.compile, self.device, self.settings.steps)
@@ -178,9 +178,10 @@ class Session:
 
     def draw(self) -> dict[str, Path]:
         """Draw the pictures of the run into plots/; returns their paths by name."""
+        labels = len(self.split.labeled)
         return draw_pictures(
             self.run_dir.path / "plots",
-            title=f"{self.choices.method} on {self.data.name}, {len(self.split.labeled)} labels, seed {self.settings.seed}",
+            title=f"{self.choices.method} on {self.data.name}, {labels} labels, seed {self.settings.seed}",
             data=self.data,
             labeled=self.split.labeled,
             history=self.trainer.history,

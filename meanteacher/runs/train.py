@@ -1,4 +1,4 @@
-"""The command `meanteacher train`: composes the configuration with Hydra and trains one run, or every run of a sweep."""
+"""The command `meanteacher train`: composes the configuration with Hydra and trains one run or a sweep."""
 
 import logging
 import os
@@ -96,14 +96,14 @@ def main(arguments: list[str]) -> int:
 
 
 def refuse_additions(arguments: list[str]) -> None:
-    """Raise UserError for `+key=value` and `~key`, which would pass the check for unknown keys; nothing here needs them."""
+    """Raise UserError for `+key=value` and `~key`, which would pass the check for unknown keys."""
     for argument in arguments:
         if argument.startswith(("+", "~")) and "hydra" not in argument:
             raise UserError(f"{argument}: keys cannot be added or removed; change a value, or write a file in conf/")
 
 
 def multirun_flag(arguments: list[str]) -> list[str]:
-    """`--multirun` if a sweep is chosen: its file says so too, but too late for lists of options on the command line."""
+    """`--multirun` if a sweep is chosen. The sweep's file sets it too late for lists of options on the command line."""
     sweep_chosen = any(argument.startswith("sweep=") and argument != "sweep=none" for argument in arguments)
     mode_chosen = any(argument.startswith(("-", "hydra.mode=")) for argument in arguments)
     return ["--multirun"] if sweep_chosen and not mode_chosen else []

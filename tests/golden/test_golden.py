@@ -40,8 +40,8 @@ PROTOCOL = (
     "optimizer.lr=0.01",
 )
 FIRST, LATER = 1e-6, 0.1
-"""Relative tolerances of the loss in the first step and in the later ones where another processor or version of torch gives
-other bits: rounding errors grow up to tenfold per step. The hash is then skipped."""
+"""Relative tolerances of the loss in the first step and in later ones, with another processor or torch: rounding errors
+grow up to tenfold per step. The hash is then skipped."""
 
 
 def digest(tensors: list[torch.Tensor]) -> str:
@@ -55,7 +55,7 @@ def weights(models: dict[str, torch.nn.Module]) -> list[torch.Tensor]:
 
 
 def measure(method: str) -> dict:
-    """Losses, evaluation and hash of one method's short run. Fixed thresholds are low, so that pseudo-labels count early."""
+    """Losses, evaluation and hash of a short run. Fixed thresholds are low, so that pseudo-labels count early."""
     chosen = settings(*PROTOCOL, f"method={method}")
     if "threshold" in chosen["method"].get("weighting", {}):
         chosen["method"]["weighting"]["threshold"] = 0.17

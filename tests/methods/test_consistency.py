@@ -1,4 +1,4 @@
-"""Π-model, Temporal Ensembling, VAT, CCT and dual-output Mean Teacher against closed forms computed in float64 with NumPy."""
+"""Π-model, Temporal Ensembling, VAT, CCT and dual-output Mean Teacher against closed forms in float64 with NumPy."""
 
 import copy
 

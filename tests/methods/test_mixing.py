@@ -192,7 +192,7 @@ def test_ict_loss_equals_its_closed_form(given, per, mix_labeled):
 
 
 def test_icts_teacher_is_mean_teachers(blobs):
-    one = build_method(blobs, parsed("method=ict", "model=wrn_10_1")).train()
+    one = build_method(parsed("method=ict", "model=wrn_10_1"), blobs).train()
     old = one.teacher.model.classifier.weight.clone()
     with torch.no_grad():
         one.student.classifier.weight.add_(1)
@@ -200,7 +200,7 @@ def test_icts_teacher_is_mean_teachers(blobs):
     assert torch.allclose(one.teacher.model.classifier.weight, old + 0.5)
     assert list(one.eval_models()) == ["student", "teacher"] and one.teacher.model.training
     with pytest.raises(UserError, match="teacher.bn=own"):
-        build_method(blobs, parsed("method=ict", "method.teacher.mode=eval", "model=wrn_10_1"))
+        build_method(parsed("method=ict", "method.teacher.mode=eval", "model=wrn_10_1"), blobs)
 
 
 @pytest.mark.parametrize("per", ["image", "step"])
@@ -243,7 +243,7 @@ def test_mixmatch_loss_equals_its_closed_form(given, per):
 @pytest.mark.parametrize("moves", [False, True])
 def test_running_statistics_move_once_or_also_by_the_guess(blobs, name, moves):
     changes = [f"method={name}", "model=wrn_10_1", "steps=100", f"method.guess_moves_statistics={str(moves).lower()}"]
-    one = build_method(blobs, parsed(*changes)).train()
+    one = build_method(parsed(*changes), blobs).train()
     labeled = Labeled(torch.arange(4), (torch.randn(4, 3, 8, 8),), torch.arange(4))
     views = tuple(torch.randn(6, 3, 8, 8) for _ in one.views.unlabeled)
     one.training_step(labeled, Unlabeled(torch.arange(6), views), STEP)
@@ -254,7 +254,7 @@ def test_running_statistics_move_once_or_also_by_the_guess(blobs, name, moves):
 def test_without_the_ramp_only_labeled_and_rotation_count(blobs):
     start = torch.tensor(0.0)
     for name, rest in (("mixmatch", ()), ("remixmatch", ("rotation",))):
-        one = build_method(blobs, parsed(f"method={name}", "model=wrn_10_1", "steps=1000")).train()
+        one = build_method(parsed(f"method={name}", "model=wrn_10_1", "steps=1000"), blobs).train()
         labeled = Labeled(torch.arange(4), (torch.randn(4, 3, 8, 8),), torch.arange(4))
         unlabeled = Unlabeled(torch.arange(6), tuple(torch.randn(6, 3, 8, 8) for _ in one.views.unlabeled))
         output = one.training_step(labeled, unlabeled, start)

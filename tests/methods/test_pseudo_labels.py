@@ -307,7 +307,7 @@ def test_the_averaged_judge_keeps_the_contract(blobs, tmp_path):
     def made(*changes):
         torch.manual_seed(0)
         chosen = ("method=fixmatch", "method.judge=ema", "model=wrn_10_1", "steps=100", *changes)
-        return build_method(blobs, parsed(*chosen)).train()
+        return build_method(parsed(*chosen), blobs).train()
 
     one, two = train(made(), blobs, 4), made()
     torch.save(one.state_dict(), tmp_path / "state.pt")

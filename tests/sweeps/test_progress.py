@@ -67,7 +67,7 @@ def models(error: float) -> dict[str, Scores]:
 
 
 WORSE_AVERAGE = [(0, 0.315, 0.415), (1, 0.32, 0.31)]
-"""Seed, error of the student, error of the average. Over both seeds the student is better, so the method is judged by it."""
+"""Seed, error of the student, error of the average. Over both seeds the student is better, so it is judged."""
 
 
 def test_the_best_run_is_judged_by_the_same_network_as_in_the_table():

@@ -21,7 +21,7 @@ cuda = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
 
 
 class NoSync(TorchDispatchMode):
-    """Raises AssertionError at an operation that makes the host wait for a value, or for a shape that depends on values."""
+    """Raises AssertionError at an operation that makes the host wait for a value or a value-dependent shape."""
 
     def __enter__(self):
         def refuse(*args, **kwargs):

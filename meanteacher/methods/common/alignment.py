@@ -9,11 +9,11 @@ EPSILON = 1e-6
 
 
 class DistributionAlignment(nn.Module):
-    """aligned = norm(p · (target + ε) / (model + ε)) with ε = 1e-6, where norm divides by the sum over classes. In float32.
+    """aligned = norm(p · (target + ε) / (model + ε)) in float32, ε = 1e-6, where norm divides by the sum over classes.
 
-    model: running mean of the batches' mean p. target: running mean of the mean prediction on labeled images, or uniform.
-    Both start at 1/C, so the first batches are hardly changed, and are updated before they are used. decay: of both; 0 uses
-    the means of the current batch.
+    model: running mean of the batches' mean p. target: running mean of the mean prediction on labeled images, or
+    uniform. Both start at 1/C, so the first batches are hardly changed, and are updated before they are used. decay: of
+    both; 0 uses the means of the current batch.
     """
 
     def __init__(self, *, decay: Decay):
@@ -27,7 +27,7 @@ class DistributionAlignment(nn.Module):
         return self
 
     def forward(self, probabilities: Tensor, labeled: Tensor | None) -> Tensor:
-        """probabilities: float32 [B, C] → [B, C]. labeled: predictions on labeled images [L, C], or None for a uniform target.
+        """probabilities: float32 [B, C] → [B, C]. labeled: predictions on labeled images [L, C], or None (uniform).
 
         Neither carries a gradient.
         """

@@ -13,9 +13,9 @@ from meanteacher.config.types import Decay, Literal
 class EMA(nn.Module):
     """θ′ ← αθ′ + (1 − α)θ after each step, in float32 (Tarvainen & Valpola 2017, arXiv 1703.01780, eq. 1).
 
-    decay: α. warmup: use min(1 − 1/(t + 1), α) in step t = 1, 2, …, so that the random initialization is forgotten.
-    bn: source of the average's buffers, which are its batch-norm statistics. `own`: its own forward passes in training mode;
-    `copy`: the student's; `average`: the average of the student's (integers are copied).
+    decay: α. warmup: use min(1 − 1/(t + 1), α) in step t = 1, 2, …, so that the random initialization is forgotten. bn:
+    source of the average's buffers, which are its batch-norm statistics. `own`: its own forward passes in training
+    mode; `copy`: the student's; `average`: the average of the student's (integers are copied).
     """
 
     model: nn.Module
@@ -54,8 +54,8 @@ class EMA(nn.Module):
 class Teacher(EMA):
     """An average that predicts targets: `teacher(images)` gives logits without gradient.
 
-    decay, warmup, bn: see `EMA`. mode: `train` predicts with batch statistics and dropout, as the paper does; `eval` with the
-    running statistics and without dropout. Raises UserError for `bn=own` with `mode=eval`.
+    decay, warmup, bn: see `EMA`. mode: `train` predicts with batch statistics and dropout, as the paper does; `eval`
+    with the running statistics and without dropout. Raises UserError for `bn=own` with `mode=eval`.
     """
 
     def __init__(
@@ -68,7 +68,7 @@ class Teacher(EMA):
     ):
         if bn == "own" and mode == "eval":
             raise UserError(
-                "method.teacher.bn=own needs method.teacher.mode=train: in evaluation mode the teacher would never update "
+                "method.teacher.bn=own needs method.teacher.mode=train: in evaluation mode the teacher never updates "
                 "its batch-norm statistics"
             )
         super().__init__(decay=decay, warmup=warmup, bn=bn)

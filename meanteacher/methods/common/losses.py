@@ -17,7 +17,7 @@ def one_hot(target: Tensor, classes: int) -> Tensor:
 
 
 def softmax_mse(logits: Tensor, target_logits: Tensor) -> Tensor:
-    """Mean over classes of the squared difference of probabilities, the Mean Teacher consistency cost. [B, K] twice → [B].
+    """Mean over classes of the squared difference of probabilities, Mean Teacher's consistency. [B, K] twice → [B].
 
     Tarvainen & Valpola 2017 (arXiv 1703.01780), section 2, J(θ). The target carries no gradient.
     """
@@ -25,7 +25,7 @@ def softmax_mse(logits: Tensor, target_logits: Tensor) -> Tensor:
 
 
 def softmax_kl(logits: Tensor, target_logits: Tensor) -> Tensor:
-    """KL(softmax(target) ‖ softmax(logits)), summed over classes. [B, K] twice → [B]. The target carries no gradient."""
+    """KL(softmax(target) ‖ softmax(logits)), summed over classes. [B, K] twice → [B]. The target has no gradient."""
     target = target_logits.detach().float().log_softmax(dim=1)
     return F.kl_div(logits.float().log_softmax(dim=1), target, reduction="none", log_target=True).sum(dim=1)
 

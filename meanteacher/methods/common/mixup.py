@@ -12,8 +12,8 @@ from meanteacher.models.batch_norm import freeze_running_stats
 def draw_beta(alpha: float, count: int, device: torch.device) -> Tensor:
     """`count` independent samples of Beta(α, α), float32 [count], without host–device synchronization.
 
-    The ratio a / (a + b) of two Gamma(α) samples, each computed as Gamma(α + 1) · U^{1/α} in logarithms, which is exact for
-    small α too, where Gamma(α) itself underflows.
+    The ratio a / (a + b) of two Gamma(α) samples, each computed as Gamma(α + 1) · U^{1/α} in logarithms, which is exact
+    for small α too, where Gamma(α) itself underflows.
     """
     gamma = torch._standard_gamma(torch.full((2, count), alpha + 1.0, device=device))
     a, b = gamma.log() - torch.empty_like(gamma).exponential_() / alpha

@@ -14,7 +14,7 @@ def noise(z: Tensor, head: nn.Linear, *, width: float) -> Tensor:
 
 
 def drop(z: Tensor, head: nn.Linear, *, low: float, high: float) -> Tensor:
-    """Set positions to 0 where the mean over channels is at least γ times its maximum, γ ~ U(low, high) for each image."""
+    """Set positions to 0 where the mean over channels is at least γ times its maximum; γ ~ U(low, high) per image."""
     attention = z.detach().float().mean(dim=1, keepdim=True)
     gamma = low + (high - low) * torch.rand(len(z), 1, 1, 1, device=z.device)
     return z * (attention < gamma * attention.amax((2, 3), keepdim=True))
@@ -27,7 +27,7 @@ def drop_channels(z: Tensor, head: nn.Linear, *, probability: float) -> Tensor:
 
 
 def cutout(z: Tensor, head: nn.Linear, *, side: float) -> Tensor:
-    """Set a rectangle of round(side · h) by round(side · w) positions, at least 1 by 1, to 0, at a random place in the map."""
+    """Set a randomly placed rectangle of round(side · h) by round(side · w) positions, at least 1 by 1, to 0."""
     inside = torch.ones((), dtype=torch.bool, device=z.device)
     for size, shape in zip(z.shape[2:], ((-1, 1), (-1,)), strict=True):
         length = max(round(side * size), 1)
@@ -38,10 +38,10 @@ def cutout(z: Tensor, head: nn.Linear, *, side: float) -> Tensor:
 
 
 def adversarial(z: Tensor, head: nn.Linear, *, xi: float, epsilon: float) -> Tensor:
-    """z + εg/|g|, where g is the gradient of KL(p(z) ‖ p(z + ξd)) with respect to d, d is Gaussian with |d| = 1, p is by `head`.
+    """z + εg/|g|, where g is the gradient of KL(p(z) ‖ p(z + ξd)) in d, d is Gaussian with |d| = 1, and p is by `head`.
 
-    Since the head is linear in the mean over the h · w positions, g = Wᵀ(p(z + ξd) − p(z)) / hw at each of them, which is
-    computed in float32 whatever the precision of the step. g carries no gradient.
+    Since the head is linear in the mean over the h · w positions, g = Wᵀ(p(z + ξd) − p(z)) / hw at each of them, which
+    is computed in float32 whatever the precision of the step. g carries no gradient.
     """
     with torch.no_grad(), torch.autocast(z.device.type, enabled=False):
         d = F.normalize(torch.randn_like(z, dtype=torch.float32).flatten(1), dim=1).view(z.shape).mean((2, 3))

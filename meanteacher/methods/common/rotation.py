@@ -1,4 +1,4 @@
-"""Rotation by quarter turns, which a network can learn to predict without labels (Gidaris et al. 2018, arXiv 1803.07728)."""
+"""Rotation by quarter turns, to be predicted without labels (Gidaris et al. 2018, arXiv 1803.07728)."""
 
 import torch
 from torch import Tensor

@@ -1,8 +1,8 @@
 """Weights of pseudo-labels: a number in [0, 1] per unlabeled image, computed from the prediction that gives the label.
 
-A weighting is a node in the yaml file of every method that has a `weighting` key. The method calls `bind` once; all state is
-then in buffers. Sums over a batch are deterministic: they sum one-hot rows, or use integer additions and maxima, whose order
-does not matter.
+A weighting is a node in the yaml file of every method that has a `weighting` key. The method calls `bind` once; all
+state is then in buffers. Sums over a batch are deterministic: they sum one-hot rows, or use integer additions and
+maxima, whose order does not matter.
 """
 
 from typing import Self
@@ -45,14 +45,14 @@ class FixedThreshold(Weighting):
 class CurriculumThreshold(Weighting):
     """FlexMatch's thresholds (Zhang et al. 2021, arXiv 2110.08263): w = 1[max p ≥ τ · M(β_c)], c = argmax p.
 
-    A table holds for each image the class that was last predicted with max p ≥ τ, initially −1; an entry is never erased.
-    With n_c the number of images that hold c and n_− the number at −1, β_c = n_c / max(max n, n_−) and M(β) = β / (2 − β).
-    The counts are those before this step, whose predictions are written afterwards. At the start all β are 0 and every image
-    passes. threshold: τ.
+    A table holds for each image the class that was last predicted with max p ≥ τ, initially −1; an entry is never
+    erased. With n_c the number of images that hold c and n_− the number at −1, β_c = n_c / max(max n, n_−) and M(β) = β
+    / (2 − β). The counts are those before this step, whose predictions are written afterwards. At the start all β are 0
+    and every image passes. threshold: τ.
 
-    n_− counts all images of the training part. With held-out images, or with `dataset.labeled_in_unlabeled=false`, it does
-    not fall below their number; the paper uses the whole training part.
-    An image that occurs twice in a batch with two classes holds the larger class number, whatever the order.
+    n_− counts all images of the training part. With held-out images, or with `dataset.labeled_in_unlabeled=false`, it
+    does not fall below their number; the paper uses the whole training part. An image that occurs twice in a batch with
+    two classes holds the larger class number, whatever the order.
     """
 
     def __init__(self, *, threshold: Fraction):
@@ -79,9 +79,9 @@ class CurriculumThreshold(Weighting):
 class SelfAdaptiveThreshold(Weighting):
     """FreeMatch's threshold (Wang et al. 2023, arXiv 2205.07246): w = 1[max p ≥ τ · p̃_c / max p̃], c = argmax p.
 
-    Running means of max p (τ), of p (p̃) and of the fraction of images whose argmax is c (h̃, for the fairness term) start at
-    1/C and are updated before they are used. decay: of all three. clamp_min, clamp_max: bounds of τ where it is used; the
-    running mean itself is not clamped.
+    Running means of max p (τ), of p (p̃) and of the fraction of images whose argmax is c (h̃, for the fairness term)
+    start at 1/C and are updated before they are used. decay: of all three. clamp_min, clamp_max: bounds of τ where it
+    is used; the running mean itself is not clamped.
     """
 
     def __init__(self, *, decay: Decay, clamp_min: Fraction, clamp_max: Fraction):
@@ -110,9 +110,9 @@ class SelfAdaptiveThreshold(Weighting):
 class TruncatedGaussian(Weighting):
     """SoftMatch's weight (Chen et al. 2023, arXiv 2301.10921): w = exp(−min(m − μ, 0)² · n² / (2σ²)), m = max p.
 
-    μ and σ²: running means of the mean and the unbiased variance of m over the batch; they start at 1/C and 1 and are updated
-    before they are used. decay: of both. n_sigma: n. uniform_alignment: compute m from p aligned to the uniform class
-    marginal (`DistributionAlignment` with the same decay); the pseudo-label is still that of the unaligned p.
+    μ and σ²: running means of the mean and the unbiased variance of m over the batch; they start at 1/C and 1 and are
+    updated before they are used. decay: of both. n_sigma: n. uniform_alignment: compute m from p aligned to the uniform
+    class marginal (`DistributionAlignment` with the same decay); the pseudo-label is still that of the unaligned p.
     """
 
     def __init__(self, *, decay: Decay, n_sigma: PositiveFloat, uniform_alignment: bool):
