@@ -14,7 +14,8 @@ from meanteacher.config.errors import UserError
 from meanteacher.config.settings import Node, Settings, TrainerSettings
 from meanteacher.config.signatures import constructor_parameters
 from meanteacher.data import Dataset, splits
-from meanteacher.methods.base import Method, check_combination
+from meanteacher.methods.base import Method
+from meanteacher.methods.combinations import check_combination
 from meanteacher.methods.common.ema import EMA
 
 

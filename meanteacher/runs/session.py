@@ -12,7 +12,7 @@ from meanteacher.data.loader import ImageStore, Loader, choose_storage
 from meanteacher.loggers import Logger, RunInfo
 from meanteacher.loggers.jsonl import Jsonl
 from meanteacher.loggers.progress import Progress
-from meanteacher.methods.base import check_combination
+from meanteacher.methods.combinations import check_combination
 from meanteacher.optim import build_optimizer
 from meanteacher.runs import plan, report
 from meanteacher.runs.build import build, build_average, build_method, check_before_loading, make_split
@@ -69,6 +69,28 @@ class Session:
     def build_trainer(self, state: dict | None, loggers: list[Logger]) -> Trainer:
         settings, keys = self.settings, self.settings.trainer
         train, test = (ImageStore(part.pixels, self.device, self.storage) for part in (self.data.train, self.data.test))
+        evaluator = Evaluator(
+            parts=self.eval_splits(train, test),
+            augment=self.augment,
+            batch=keys.eval_batch,
+            device=self.device,
+            precision=self.precision,
+            compiled=self.compiled,
+        )
+        return Trainer(
+            train_step=self.build_train_step(train, state),
+            evaluator=evaluator,
+            loggers=loggers,
+            steps=settings.steps,
+            eval_every=settings.eval_every,
+            log_every=keys.log_every,
+            checkpoint_minutes=keys.checkpoint_minutes,
+            folder=self.run_dir.path,
+            state=state,
+        )
+
+    def build_train_step(self, train: ImageStore, state: dict | None) -> TrainStep:
+        settings, keys = self.settings, self.settings.trainer
         loader = Loader(
             train=self.data.train,
             split=self.split,
@@ -78,23 +100,16 @@ class Session:
             storage=train,
         )
         self.batches = Batches(loader=loader, augment=self.augment, seed=settings.seed, device=self.device)
-        evaluator = Evaluator(
-            parts=self.eval_splits(train, test),
-            augment=self.augment,
-            batch=keys.eval_batch,
-            device=self.device,
-            precision=self.precision,
-            compiled=self.compiled,
+        optimizer = build_optimizer(
+            build(settings.optimizer.node),
+            self.method,
+            lr=settings.optimizer.lr,
+            decay_norm_and_bias=settings.optimizer.decay_norm_and_bias,
         )
-        train_step = TrainStep(
+        return TrainStep(
             method=self.method,
             average=build_average(self.method, keys),
-            optimizer=build_optimizer(
-                build(settings.optimizer.node),
-                self.method,
-                lr=settings.optimizer.lr,
-                decay_norm_and_bias=settings.optimizer.decay_norm_and_bias,
-            ),
+            optimizer=optimizer,
             lr=settings.optimizer.lr,
             schedule=build(settings.schedule),
             batches=self.batches,
@@ -102,17 +117,6 @@ class Session:
             device=self.device,
             precision=self.precision,
             compiled=self.compiled,
-            state=state,
-        )
-        return Trainer(
-            train_step=train_step,
-            evaluator=evaluator,
-            loggers=loggers,
-            steps=settings.steps,
-            eval_every=settings.eval_every,
-            log_every=keys.log_every,
-            checkpoint_minutes=keys.checkpoint_minutes,
-            folder=self.run_dir.path,
             state=state,
         )
 

@@ -12,7 +12,8 @@ from meanteacher.config.errors import UserError
 from meanteacher.config.settings import Choices, Settings
 from meanteacher.config.types import PositiveInt
 from meanteacher.data.batch import Labeled, Unlabeled
-from meanteacher.methods.base import Method, check_combination
+from meanteacher.methods.base import Method
+from meanteacher.methods.combinations import check_combination
 from meanteacher.models import Network
 from meanteacher.runs.build import check_before_loading, construct_method
 from meanteacher.runs.run_dir import RunDir
