@@ -32,11 +32,16 @@ OPTIMIZER = {
 """Ranges of the arguments of PyTorch's optimizers, whose annotations give no ranges. `lr` is in `OptimizerSettings`."""
 
 
+MOST_NAMES = 40
+"""More valid names than these are not all listed."""
+
+
 def nearest(word: str, valid) -> str:
-    """' (did you mean …?)' with the nearest valid name, or the valid names where none is near."""
-    valid = sorted(map(str, valid))
-    close = difflib.get_close_matches(str(word), valid, n=1, cutoff=0.5)
-    return f"; did you mean {close[0]}?" if close else f"; there are {', '.join(valid)}"
+    """`; did you mean …?` with the nearest valid name; the valid names if none is near, or the first of very many."""
+    names = sorted(map(str, valid))
+    close = difflib.get_close_matches(str(word), names, n=1, cutoff=0.5)
+    shown = names if len(names) <= MOST_NAMES else [*names[:MOST_NAMES], "…"]
+    return f"; did you mean {close[0]}?" if close else f"; there are {', '.join(shown)}"
 
 
 def validate(path: str, kind: Any, value: Any) -> None:

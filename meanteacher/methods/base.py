@@ -36,6 +36,9 @@ class Method(nn.Module):
     fullgraph = True
     """Whether torch.compile can compile `training_step` as one graph; False if it computes a gradient itself."""
 
+    needs_features = False
+    """Whether the method calls the student's `features` and `head`; see `meanteacher.models.Network`."""
+
     needs_feature_map = False
     """Whether the method needs a student with `Network.has_feature_map`."""
 

@@ -29,6 +29,7 @@ class CCT(Method):
     """
 
     views = Views(labeled=("weak",), unlabeled=("weak",))
+    needs_features = True
     needs_feature_map = True
 
     def __init__(

@@ -8,6 +8,7 @@ from torch import nn
 
 from meanteacher.config.errors import UserError
 from meanteacher.methods.base import Method
+from meanteacher.models.base import Network
 
 
 def check_combination(method: Method, view_names: Collection[str], shape: tuple[int, int, int] | None) -> None:
@@ -17,7 +18,8 @@ def check_combination(method: Method, view_names: Collection[str], shape: tuple[
     Raises UserError if the augmentation does not make a view that the method needs, if the method needs a feature map
     that the student does not have or square images, or if the student cannot process images of this shape.
     """
-    name, network = type(method).__name__, type(method.student).__name__
+    student = method.eval_models()["student"]  # without a second head that the method may have added
+    name, network = type(method).__name__, type(student).__name__
     for view in (*method.views.labeled, *method.views.unlabeled):
         if view not in view_names:
             example = "; for example, augment=standard has it" if view in ("weak", "strong") else ""
@@ -25,7 +27,12 @@ def check_combination(method: Method, view_names: Collection[str], shape: tuple[
                 f"method: {name} needs the augmented view {view!r}, but the augmentation has only "
                 f"{', '.join(view_names)}{example}"
             )
-    if method.needs_feature_map and not getattr(method.student, "has_feature_map", False):
+    if method.needs_features and getattr(type(student), "features", Network.features) is Network.features:
+        raise UserError(
+            f"method: {name} needs a network that implements `features`, which {network} does not; "
+            "see meanteacher.models.Network"
+        )
+    if method.needs_feature_map and not getattr(student, "has_feature_map", False):
         raise UserError(
             f"method: {name} needs the feature map [B, C, H, W] of a convolutional network, "
             f"but the features of this {network} have another shape"
@@ -34,7 +41,7 @@ def check_combination(method: Method, view_names: Collection[str], shape: tuple[
         return
     if method.needs_square_images and shape[1] != shape[2]:
         raise UserError(f"method: {name} needs square images; these are {shape[1]}×{shape[2]}")
-    check_images(method.student, shape)
+    check_images(student, shape)
 
 
 def check_images(student: nn.Module, shape: tuple[int, int, int]) -> None:

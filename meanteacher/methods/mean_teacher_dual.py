@@ -24,6 +24,8 @@ class MeanTeacherDual(MeanTeacher):
     logits of student and teacher are evaluated.
     """
 
+    needs_features = True
+
     def __init__(
         self,
         *,

@@ -31,6 +31,7 @@ class ReMixMatch(Method):
     the averaged weights that the paper evaluates.
     """
 
+    needs_features = True
     needs_square_images = True
 
     def __init__(

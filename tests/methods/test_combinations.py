@@ -161,3 +161,26 @@ def test_a_network_without_features_works_with_the_methods_that_need_none():
     for name in ("cct", "remixmatch", "mean_teacher_dual"):
         with pytest.raises(UserError, match="needs a network with features, which GrayOnly does not have"):
             construct_method(gray.replace({"method": compose_method(name)}), channels=1, classes=10, images=20)
+
+
+class ForwardOnly(Network):
+    """A network that implements `forward` alone."""
+
+    def __init__(self, *, channels: PositiveInt, classes: PositiveInt):
+        super().__init__()
+        self.feature_channels = channels
+        self.classifier = torch.nn.Linear(channels, classes)
+
+    def forward(self, images: Tensor) -> Tensor:
+        return self.classifier(images.mean((2, 3)))
+
+
+@pytest.mark.parametrize("name", options("method"))
+def test_methods_that_need_features_refuse_a_network_without_them(name):
+    recipe = settings(f"method={name}") | {"model": {"_target_": f"{__name__}.ForwardOnly"}}
+    combined = Settings.parse(settings()).replace(recipe)
+    if name in ("cct", "remixmatch", "mean_teacher_dual"):
+        with pytest.raises(UserError, match="needs a network that implements `features`, which ForwardOnly does not"):
+            check_before_loading(combined, ("weak", "strong"))
+    else:
+        check_before_loading(combined, ("weak", "strong"))
