@@ -53,8 +53,8 @@ def test_modules_that_decode_images_do_not_import_torch(module):
 
 def test_checking_the_values_of_an_augmentation_does_not_import_torch():
     code = (
-        "import sys; from meanteacher.config.schema import signature; "
-        "names = signature('augment', 'meanteacher.data.augment.Translate'); print(*names, 'torch' in sys.modules)"
+        "import sys; from meanteacher.config.signatures import constructor_parameters; "
+        "names = constructor_parameters('meanteacher.data.augment', 'Translate'); print(*names, 'torch' in sys.modules)"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.split() == ["pixels", "padding", "False"]

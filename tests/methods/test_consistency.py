@@ -274,7 +274,7 @@ def network(*overrides):
         train = type("Part", (), {"pixels": np.zeros((200, 3, 8, 8)), "targets": np.zeros(200)})
 
     torch.manual_seed(0)
-    one = build_method(Facts, parsed("method=vat", "model=wrn_10_1", "model.bn_momentum=0.1", *overrides)).train()
+    one = build_method(parsed("method=vat", "model=wrn_10_1", "model.bn_momentum=0.1", *overrides), Facts).train()
     with torch.no_grad():
         one.student.classifier.weight.mul_(3)
         one.student(torch.randn(16, 3, 8, 8))
