@@ -69,7 +69,7 @@ def draw_seeds(
             axes.plot([error] * 2, [position - 0.4, position + 0.4], "--", color=styles[name][0], label=label)
     axes.set_yticks(range(len(variants)), [escape(name) for name in variants])
     axes.set_ylim(len(variants) - 0.4, -0.6)
-    axes.set_xlabel("error (%); filled: the network judged by, open: the other", fontsize=8.5)
+    axes.set_xlabel("error (%); filled: the network that a method is judged by; open: its other network", fontsize=8.5)
     axes.set_xlim(0, axes.get_xlim()[1] * 1.04)
 
 

@@ -87,6 +87,6 @@ def draw_protocol(row: "SubFigure", protocol: Protocol, numbers: Statistics, pub
         panels[0].set_ylabel("error (%)")
     handles = {label: line for axes in panels for line, label in zip(*axes.get_legend_handles_labels(), strict=True)}
     if handles:
-        title = None if one_label_count else "solid: the network judged by, dotted: the other"
+        title = None if one_label_count else "solid: the network that a method is judged by; dotted: its other network"
         legend = row.legend(handles.values(), handles, loc="outside right center", fontsize=8.5, frameon=False)
         legend.set_title(title, {"size": 8.5})

@@ -102,7 +102,9 @@ class TimeEstimator:
         return max(0.0, warmup) + self.seconds_left(0)
 
     def log_speed(self, step: int) -> None:
-        """Log the speed and the remaining time after `step`."""
+        """Log the speed and the remaining time after `step`; nothing after the last step."""
+        if step >= self.steps:
+            return
         evaluation = ""
         if len(self.evaluations) > 1:
             evaluation = f" (an evaluation takes {format_duration(self.seconds_per_evaluation)})"

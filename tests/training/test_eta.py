@@ -141,6 +141,15 @@ def test_the_announced_times_are_those_of_the_run(tmp_path, clock, caplog, monke
     assert run.summary()["training_seconds"] == pytest.approx(sum(SECONDS[:60])), "evaluations do not count"
 
 
+def test_nothing_is_announced_after_the_last_step(caplog):
+    caplog.set_level("INFO", "meanteacher")
+    estimate = estimator()
+    feed(estimate, [0.5] * 1000)
+    caplog.clear()
+    estimate.log_speed(estimate.steps)
+    assert not caplog.records
+
+
 def test_a_run_is_estimated_from_its_first_steps(tmp_path, clock):
     settings = parsed(*TINY, "steps=1000", "eval_every=500")
     with RunDir(tmp_path / "run", "", False) as run_dir:
