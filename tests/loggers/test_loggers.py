@@ -20,7 +20,7 @@ def info(folder: Path, start_step: int = 0, run_id: str = "0123abcd") -> RunInfo
     return RunInfo(
         folder=folder,
         id=run_id,
-        config={"method": {"ema_decay": 0.99}, "steps": 300},
+        config={"method": {"teacher": {"decay": 0.99}}, "steps": 300},
         group="quickstart",
         name="digits-mean_teacher-10-0",
         tags=["digits", "mean_teacher"],

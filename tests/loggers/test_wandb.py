@@ -115,7 +115,7 @@ def test_wandb_offline_runs_and_resumes_in_one_process(tmp_path, no_account, cap
         assert run.display_name == "digits-mean_teacher-10-0"
         assert list(run.tags) == ["digits", "mean_teacher"]
         assert run.resume, "a later upload would replace the run instead of going on with it"
-        assert content["config"]["method.ema_decay"] == 0.99
+        assert content["config"]["method.teacher.decay"] == 0.99
         assert content["summary"]["test/teacher/error"] == 0.25
 
     assert before["history"] == {step: {"train/loss": 1 / step, "test/teacher/error": 0.25} for step in (100, 200)}
