@@ -44,10 +44,10 @@ def nearest(word: str, valid) -> str:
     return f"; did you mean {close[0]}?" if close else f"; there are {', '.join(shown)}"
 
 
-def validate(path: str, kind: Any, value: Any) -> None:
-    """Raise UserError for the first part of `value` that is not of the type `kind`."""
+def validate(path: str, kind: Any, value: Any) -> Any:
+    """The value as the type `kind`. Raises UserError for the first part of it that is not of this type."""
     try:
-        TypeAdapter(kind).validate_python(value, strict=True)
+        return TypeAdapter(kind).validate_python(value, strict=True)
     except ValidationError as error:
         raise UserError(describe(path, value, error.errors())) from None
 

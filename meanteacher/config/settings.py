@@ -103,7 +103,7 @@ class Settings(Frozen):
 
         Raises UserError for the first value of the wrong type, out of range or not among the choices.
         """
-        checks.validate("", cls, config)
+        settings = checks.validate("", cls, copy.deepcopy(config))
         checks.check_optimizer(config["optimizer"])
         for group, node in config.items():
             checks.check_node(group, node, checks.UNTARGETED.get(group, set()))
@@ -111,7 +111,7 @@ class Settings(Frozen):
             raise UserError(
                 "validation and split exclude each other: a split file has its own validation images; set validation=0"
             )
-        return cls(**copy.deepcopy(config))
+        return settings
 
     def replace(self, changes: dict) -> "Settings":
         """A copy with these keys replaced at the top level."""

@@ -9,8 +9,11 @@ from pathlib import Path
 from meanteacher.config.signatures import module_file
 
 ROOT = "meanteacher.runs.session"
-NOT_COUNTED = ("meanteacher.loggers", "torch", "torchvision", "timm")
-"""Modules that do not influence the numbers of a run, and libraries, whose versions the result records."""
+UNCOUNTED_ROOMS = ("meanteacher.loggers",)
+"""Modules of this package that do not influence the numbers of a run."""
+
+LIBRARIES = ("torch", "torchvision", "timm")
+"""Packages whose versions the result records, so that their source does not count."""
 
 
 def source_digest(settings: dict) -> str:
@@ -22,12 +25,9 @@ def source_digest(settings: dict) -> str:
     pending = [ROOT, *sorted({target.rpartition(".")[0] for target in targets(settings)})]
     while pending:
         module = pending.pop()
-        if (
-            module in files
-            or module.split(".")[0] in NOT_COUNTED
-            or module.startswith(NOT_COUNTED[0])
-            or (path := module_file(module)) is None
-        ):
+        if module in files or module.startswith(UNCOUNTED_ROOMS) or module.partition(".")[0] in LIBRARIES:
+            continue
+        if (path := module_file(module)) is None:
             continue
         files[module] = path
         pending += [name for name in imports(path) if name.startswith("meanteacher.")]
