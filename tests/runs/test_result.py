@@ -31,7 +31,9 @@ def test_every_committed_result_reads_and_is_kept_by_writing(path, tmp_path):
     result.write(tmp_path / "result.json")
     assert Result.read(tmp_path / "result.json") == result
     content, written = json.loads(path.read_text()), json.loads((tmp_path / "result.json").read_text())
-    assert written.pop("choices") == content.pop("names") and written.pop("schema_version") == 2
+    content.setdefault("schema_version", 2)  # a file of version 1 has none, and calls the choices names
+    if "names" in content:
+        content["choices"] = content.pop("names")
     content.pop("settings", None), written.pop("settings", None)
     assert written == content, "every other field is written as it was read"
 
