@@ -6,12 +6,13 @@ public interface. A yaml file names a schedule as `_target_: meanteacher.optim.C
 """
 
 from meanteacher.optim.optimizers import LearningRate, build_optimizer, parameter_groups
-from meanteacher.optim.schedules import Constant, Cosine, Cosine716, Poly, RampDown
+from meanteacher.optim.schedules import Constant, Cosine, Cosine716, CosineSpan, Poly, RampDown
 
 __all__ = [
     "Constant",
     "Cosine",
     "Cosine716",
+    "CosineSpan",
     "LearningRate",
     "Poly",
     "RampDown",

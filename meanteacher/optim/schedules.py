@@ -64,6 +64,24 @@ class Cosine(Constant):
         return (1 + torch.cos(math.pi * x)) / 2
 
 
+class CosineSpan(Constant):
+    """Cosine decay over a span of the run: 1 up to `start`, then ½(1 + cos πu), then 0.
+
+    u rises linearly from 0 to 1 over `length` from `start` on, both as fractions of the run. A span that ends after the
+    run, start + length > 1, keeps the factor above 0: Tarvainen & Valpola (2017) train 300 epochs with a decay over 350.
+    """
+
+    def __init__(
+        self, *, steps: PositiveInt, warmup: Fraction, warmup_shape: Warmup, start: Fraction, length: PositiveFloat
+    ):
+        super().__init__(steps=steps, warmup=warmup, warmup_shape=warmup_shape)
+        self.start, self.length = start, length
+
+    def shape(self, x: Tensor) -> Tensor:
+        u = ((x - self.start) / self.length).clamp(0, 1)
+        return (1 + torch.cos(math.pi * u)) / 2
+
+
 class Cosine716(Constant):
     """Cosine decay of FixMatch: cos(7πx/16), from 1 to about 0.195 (arXiv 2001.07685, section 2.4)."""
 

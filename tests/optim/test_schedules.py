@@ -5,7 +5,7 @@ import math
 import pytest
 import torch
 
-from meanteacher.optim import Constant, Cosine, Cosine716, Poly, RampDown
+from meanteacher.optim import Constant, Cosine, Cosine716, CosineSpan, Poly, RampDown
 
 BASE = {"steps": 100, "warmup": 0.0, "warmup_shape": "linear"}
 
@@ -15,6 +15,9 @@ BASE = {"steps": 100, "warmup": 0.0, "warmup_shape": "linear"}
     [
         (Constant(**BASE), 1, 1, 1),
         (Cosine(**BASE), 1, 0.5, 0),
+        (CosineSpan(**BASE, start=0.0, length=1.0), 1, 0.5, 0),
+        (CosineSpan(**BASE, start=0.0, length=2.0), 1, (1 + math.cos(math.pi / 4)) / 2, 0.5),
+        (CosineSpan(**BASE, start=0.25, length=0.5), 1, 0.5, 0),
         (Cosine716(**BASE), 1, math.cos(7 * math.pi / 32), math.cos(7 * math.pi / 16)),
         (Poly(**BASE, power=2.0), 1, 0.25, 0),
         (RampDown(**BASE, length=0.5), 1, 1, math.exp(-12.5)),

@@ -84,14 +84,15 @@ class Normalize(FittedNormalization):
 
 
 class ZCA(FittedNormalization):
-    """Global contrast normalization followed by ZCA whitening, of an image as a vector x of D = C·H·W values.
+    """Global contrast normalization and ZCA whitening of an image, as a vector x of D = C·H·W values in [0, 1].
 
     g = scale · (x − mean(x)) / ‖x − mean(x)‖₂ → V (Λ + ε·1)^(−½) Vᵀ (g − μ), where μ and V Λ Vᵀ are the mean and the
-    covariance (sum / N) of g over at most 50,000 evenly spaced training images. Tarvainen & Valpola (2017) use scale 55
-    and ε = 0.1. Memory grows with D² and time with D³, so it is meant for images of about 32×32 pixels.
+    covariance (sum / N) of g over at most 50,000 evenly spaced training images. Without a scale, g = x. Tarvainen &
+    Valpola (2017) use scale 55 and ε = 0.1, Laine & Aila (2017) no scale and ε = 1e-5. Memory grows with D² and time
+    with D³, so it is meant for images of about 32×32 pixels.
     """
 
-    def __init__(self, *, scale: PositiveFloat, epsilon: PositiveFloat):
+    def __init__(self, *, scale: PositiveFloat | None, epsilon: PositiveFloat):
         self.scale, self.epsilon = scale, epsilon
 
     def fit(self, pixels: np.ndarray) -> None:
@@ -104,6 +105,7 @@ class ZCA(FittedNormalization):
         count, total, products = min(len(pixels), ZCA_IMAGES), 0.0, 0.0
         for chunk in self._read_chunks(pixels, count):
             rows = self._normalize_contrast(chunk.float() / 255)
+            rows = rows if self.scale else rows.double()  # the mean, about 0.5, would cancel the smallest eigenvalues
             total, products = total + rows.double().sum(0), products + (rows.T @ rows).double()
         mean = total / count
         values, vectors = torch.linalg.eigh(products / count - torch.outer(mean, mean))
@@ -111,7 +113,9 @@ class ZCA(FittedNormalization):
         self.mean, self.matrix = mean.float().to(self.device), matrix.float().to(self.device)
 
     def _normalize_contrast(self, images: Tensor) -> Tensor:
-        """g in the formula above: [B, C, H, W] to [B, D]; 0 for an image of a single value."""
+        """g in the formula above: [B, C, H, W] to [B, D]; with a scale, 0 for an image of a single value."""
+        if self.scale is None:
+            return images.flatten(1)
         rows = images.flatten(1) - images.mean((1, 2, 3))[:, None]
         return rows * (self.scale / rows.norm(dim=1, keepdim=True).clamp(min=1e-3))
 
