@@ -297,7 +297,7 @@ def test_remixmatch_loss_equals_its_closed_form_at_every_step(given, monkeypatch
         strong_views=strong_views,
         temperature=0.4,
         marginal=marginal,
-        alignment=DistributionAlignment(decay=0.7),
+        alignment=DistributionAlignment(decay=0.7, start="uniform"),
         alpha=0.6,
         weight_per="image",
         guess_moves_statistics=False,

@@ -6,10 +6,10 @@ of your own subclasses `Operation`. This folder imports `meanteacher.config` and
 """
 
 from meanteacher.data.augment.color import Jitter
-from meanteacher.data.augment.cutout import Cutout
+from meanteacher.data.augment.cutout import Cutout, RandomCutout
 from meanteacher.data.augment.geometric import CropResize, Flip, Translate
 from meanteacher.data.augment.noise import GaussianNoise
-from meanteacher.data.augment.normalize import ZCA, FittedNormalization, Normalize
+from meanteacher.data.augment.normalize import ZCA, FittedNormalization, Normalize, NormalizeEachImage
 from meanteacher.data.augment.operation import Operation
 from meanteacher.data.augment.randaugment import RandAugment
 from meanteacher.data.augment.views import Augment
@@ -24,7 +24,9 @@ __all__ = [
     "GaussianNoise",
     "Jitter",
     "Normalize",
+    "NormalizeEachImage",
     "Operation",
     "RandAugment",
+    "RandomCutout",
     "Translate",
 ]

@@ -60,6 +60,8 @@ class RandAugment(Operation):
     Raises UserError if enhance_min is greater than enhance_max.
     """
 
+    needs_unit_range = True
+
     def __init__(
         self,
         *,
