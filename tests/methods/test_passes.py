@@ -7,7 +7,7 @@ from torch import nn
 from meanteacher.data.batch import Labeled, Unlabeled
 from meanteacher.methods import Teacher
 from meanteacher.methods.common.alignment import DistributionAlignment
-from meanteacher.methods.common.passes import predict_labeled_and_unlabeled
+from meanteacher.methods.common.passes import predict_interleaved, predict_labeled_and_unlabeled
 from meanteacher.methods.common.perturbations import drop, noise
 from meanteacher.methods.mean_teacher import MeanTeacher
 from meanteacher.methods.pi_model import PiModel
@@ -110,3 +110,14 @@ def test_feature_noise_and_drop_are_drawn_per_image_or_per_batch(per):
     z = torch.rand(1, 4, 5, 5).expand(8, -1, -1, -1)
     for perturbed in (noise(z, None, width=0.3, per=per), drop(z, None, low=0.1, high=0.9, per=per)):
         assert (perturbed == perturbed[:1]).all() == (per == "batch")
+
+
+def test_interleaved_batches_are_normalized_on_their_own_and_the_first_moves_the_statistics():
+    torch.manual_seed(3)
+    model, images = network(), torch.randn(8, 5) + torch.arange(8)[:, None]
+    logits = predict_interleaved(model, images, 3)
+    for start in range(3):
+        part = images[start::3]
+        normalized = (part - part.mean(0)) / (part.var(0, correction=0) + 1e-5).sqrt()
+        torch.testing.assert_close(logits[start::3], model[1](normalized))
+    torch.testing.assert_close(model[0].running_mean, 0.5 * images[::3].mean(0))

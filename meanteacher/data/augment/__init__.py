@@ -12,6 +12,7 @@ from meanteacher.data.augment.noise import GaussianNoise
 from meanteacher.data.augment.normalize import ZCA, FittedNormalization, Normalize, NormalizeEachImage
 from meanteacher.data.augment.operation import Operation
 from meanteacher.data.augment.randaugment import RandAugment
+from meanteacher.data.augment.randaugment_levels import RandAugmentLevels
 from meanteacher.data.augment.views import Augment
 
 __all__ = [
@@ -27,6 +28,7 @@ __all__ = [
     "NormalizeEachImage",
     "Operation",
     "RandAugment",
+    "RandAugmentLevels",
     "RandomCutout",
     "Translate",
 ]

@@ -30,6 +30,20 @@ def predict_labeled_and_unlabeled(
         return logits, network(unlabeled)
 
 
+def predict_interleaved(network: nn.Module, images: Tensor, batches: int) -> Tensor:
+    """The network's logits of images [B, …], [B, K], from a pass for each of `batches` interleaved sub-batches.
+
+    Sub-batch i holds the images i, i + batches, i + 2·batches, …, so each is a mixture like the whole. Every one is
+    normalized by its own statistics; the first updates the running statistics, as in google-research/mixmatch
+    (mixmatch.py, 77bf67d).
+    """
+    order = torch.cat([torch.arange(start, len(images), batches) for start in range(batches)])
+    logits = [network(images[::batches])]
+    with freeze_running_stats(network):
+        logits += [network(images[start::batches]) for start in range(1, batches)]
+    return torch.cat(logits)[order.argsort().to(images.device)]
+
+
 def second_views(labeled: Labeled, unlabeled: Unlabeled, on_labeled: bool) -> Tensor:
     """The second views of the images in a consistency term: the labeled images' first if `on_labeled`."""
     return torch.cat([labeled.views[1], unlabeled.views[1]]) if on_labeled else unlabeled.views[1]
