@@ -6,6 +6,7 @@ Where a class lives does not count: of a `_target_` only the last component is c
 from collections.abc import Sequence
 
 from meanteacher.comparison.settings import key
+from meanteacher.config.added_keys import drop_added
 from meanteacher.config.digest import flatten
 from meanteacher.runs.result import Result, deployed_network
 
@@ -43,7 +44,7 @@ def variant_fields(result: Result) -> dict:
 
 def settings_of(settings: dict, groups: tuple[str, ...]) -> dict:
     """The settings of some config groups by dotted key, independent of where classes live and how they are built."""
-    flattened = flatten({name: settings.get(name, {}) for name in groups}, ".")
+    flattened = flatten(drop_added({name: settings.get(name, {}) for name in groups}), ".")
     return {
         name: value.rpartition(".")[2] if name.endswith("._target_") else value
         for name, value in flattened.items()
