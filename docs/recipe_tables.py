@@ -30,18 +30,19 @@ def section(path: Path) -> str:
 
 
 def fact_rows(fact: dict[str, Any]) -> list[list[str]]:
-    """A row for each value of a fact; what differs and the source stand in the first."""
+    """One row where all values agree, else a row for each value; what differs and the source stand in the first."""
     theirs, ours = named_values(fact["theirs"]), named_values(fact["ours"])
-    rows = []
-    for key in dict.fromkeys([*theirs, *ours]):
-        values = theirs.get(key, "–"), ours.get(key, "–")
-        rows.append(
-            [", ".join(filter(None, [fact["name"], key])), values[0], "same" if values[0] == values[1] else values[1]]
-        )
-    return [
-        [*row, fact.get("differs", "") if not n else "", links(fact["source"]) if not n else ""]
-        for n, row in enumerate(rows)
-    ]
+    if theirs == ours:
+        values = "<br>".join(filter(None, (f"{key}: {value}" if key else value for key, value in theirs.items())))
+        rows = [[fact["name"], values or "none", "same"]]
+    else:
+        pairs = {key: (theirs.get(key, "–"), ours.get(key, "–")) for key in (theirs | ours)}
+        rows = [
+            [", ".join(filter(None, [fact["name"], key])), their, "same" if their == our else our]
+            for key, (their, our) in pairs.items()
+        ]
+    first = [fact.get("differs", ""), links(fact["source"])]
+    return [row + (first if number == 0 else ["", ""]) for number, row in enumerate(rows)]
 
 
 def named_values(value: Any) -> dict[str, str]:

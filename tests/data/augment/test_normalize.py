@@ -46,13 +46,16 @@ def test_normalize_refuses_a_channel_of_one_value():
 
 def contrast_normalized(pixels, scale):
     rows = pixels.reshape(len(pixels), -1).astype(np.float64) / 255
+    if scale is None:
+        return rows
     rows -= rows.mean(1, keepdims=True)
     return scale * rows / np.linalg.norm(rows, axis=1, keepdims=True)
 
 
 @pytest.mark.parametrize("channels", [1, 3])
-def test_zca_matches_numpy(chunked, channels):
-    pixels, scale, epsilon = random_pixels(600, channels, side=4), 7.0, 0.05
+@pytest.mark.parametrize("scale", [7.0, None])
+def test_zca_matches_numpy(chunked, channels, scale):
+    pixels, epsilon = random_pixels(600, channels, side=4), 0.05
     zca = ZCA(scale=scale, epsilon=epsilon)
     zca.fit(pixels)
     rows = contrast_normalized(pixels, scale)
