@@ -17,8 +17,9 @@ class SequenceMatch(Method):
     z_w, z_m, z_s: the student's logits of the weak, the medium and the strong view of u; p = softmax(z). D(a, b) = mean
     1[max p_a ≥ τ] · KL(softmax(z_a / T) ‖ p_b) and R = mean (1 − w(p_w)) · KL(softmax(z_w / T) ‖ p_s), the term for
     images without confidence; z_a and p_w carry no gradient there. Means run over all unlabeled images. λ:
-    unlabeled_weight; w: weighting, which holds the threshold τ of both; T: temperature; μ: low_confidence_weight. All
-    views share BatchNorm statistics. From the authors' code, which has these terms and masks; R is a switch there.
+    unlabeled_weight; w: weighting, FlexMatch's `CurriculumThreshold` or `FixedThreshold`, with τ; T: temperature; μ:
+    low_confidence_weight. All views share BatchNorm statistics. Terms and masks are those of the author's code, where
+    R is a switch that its recipes leave off.
     """
 
     views = Views(labeled=("weak",), unlabeled=("weak", "medium", "strong"))

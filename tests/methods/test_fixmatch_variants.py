@@ -193,6 +193,7 @@ def test_crmatch_loss_equals_its_closed_form(kind, monkeypatch):
     rotation = ce(turn_logits(turned), turns).mean()
     expected = ce(logits(x), target).mean() + 2 * (mask * ce(logits(strong), q.argmax(1))).mean()
     assert output.metrics["distance"].item() == pytest.approx(distance, rel=1e-4)
+    assert output.metrics["rotation"].item() == pytest.approx(rotation, rel=1e-5)
     assert output.loss.item() == pytest.approx(expected + 3 * distance + 0.5 * rotation, rel=1e-4)
     assert all(parameter.grad.any() for parameter in one.parameters())
 
