@@ -17,13 +17,13 @@ from meanteacher.models.base import Network
 class CRMatch(Method):
     """L = mean CE(x, y) + mean [λ · w(q) · CE(u_s, argmax q) + λ_d · w(q) · D(u_w, u_s) + λ_r · CE(turn(u_w, k), k)].
 
-    q = softmax(student(u_w)) carries no gradient; u_w, u_s: views of u. D = max(c, 0) (`equivariant`: the
-    classes of both views agree and their features differ) or 1 − c (`invariant`), where c is the cosine between linear
-    projections of the two last feature maps, with gradient to both. The maps are averaged in map_side × map_side cells,
-    which leaves a map of that size as it is. A two-layer head on the pooled features predicts k quarter turns of the
-    weak view. Means run over all unlabeled images. λ, λ_d, λ_r: unlabeled_weight, distance_weight, rotation_weight; w:
-    weighting. All views share BatchNorm statistics. Deviation: USB's code turns weak views of further images, as many
-    as there are labeled ones, by all four numbers of turns; here each unlabeled image is turned once, at random.
+    q = softmax(student(u_w)) carries no gradient; u_w, u_s: weak and strong view of u. The second mean runs over
+    all unlabeled images. D = max(c, 0) (`equivariant`: the classes of both views agree, their features differ) or 1 − c
+    (`invariant`), where c is the cosine between linear projections of the two last feature maps, with gradient to both.
+    The maps are averaged in map_side × map_side cells, which leaves a map of that size as it is. A two-layer head on
+    the pooled features predicts the number k of quarter turns of the weak view. λ, λ_d, λ_r: unlabeled_weight,
+    distance_weight, rotation_weight; w: weighting. All views share BatchNorm statistics. Deviation: USB's code turns
+    weak views of further images, as many as there are labeled ones, by all four k; here each u is turned by a random k.
     """
 
     views = Views(labeled=("weak",), unlabeled=("weak", "strong"))
