@@ -45,3 +45,28 @@ def holds(node: dict, path: list[str], value) -> bool:
     for part in path[:-1]:
         node = node.get(part, {})
     return node.get(path[-1], ...) == value
+
+
+def test_a_view_for_one_method_counts_for_it_alone():
+    def composed(method: str, *overrides: str) -> dict:
+        return Settings.parse(settings("augment=digits", f"method={method}", *overrides)).as_dict()
+
+    def without_medium(chosen: dict) -> dict:
+        views = {name: view for name, view in chosen["augment"]["views"].items() if name != "medium"}
+        return chosen | {"augment": chosen["augment"] | {"views": views}}
+
+    weaker = "augment.views.medium.randaugment.probability=0.1"
+    for method, counts in (("fixmatch", False), ("sequencematch", True)):
+        chosen = composed(method)
+        assert (run_digest(chosen) != run_digest(without_medium(chosen))) == counts
+        assert (run_digest(chosen) != run_digest(composed(method, weaker))) == counts
+    results = [
+        Result.parse(result(method, 20, 0, 0.1) | {"settings": composed(method, *more)})
+        for method, *more in (("fixmatch",), ("sequencematch",), ("sequencematch", weaker))
+    ]
+    protocols = [protocol_fields(r) for r in results]
+    assert protocols[0] == protocols[1] == protocols[2]
+    assert variant_fields(results[1]) != variant_fields(results[2])
+    own = composed("fixmatch")
+    own["method"] = own["method"] | {"_target_": "mine.Own"}
+    assert run_digest(own) != run_digest(without_medium(own)), "it may use the view"

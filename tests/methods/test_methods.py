@@ -10,7 +10,7 @@ from torch import nn
 
 from meanteacher.config.errors import UserError
 from meanteacher.data.batch import Labeled, Unlabeled
-from meanteacher.methods import adamatch, remixmatch
+from meanteacher.methods import adamatch, crmatch, remixmatch
 from meanteacher.methods.common import mixup
 from meanteacher.methods.common.ema import Teacher
 from meanteacher.methods.mean_teacher import MeanTeacher
@@ -132,7 +132,8 @@ def drawn_by_content(monkeypatch):
     monkeypatch.setattr(mixup, "draw_beta", lambda alpha, count, device: torch.full((count,), 0.7))
     for name in ("rand", "randn_like"):  # perturbations: the first image's, for all
         monkeypatch.setattr(torch, name, first_for_all(getattr(torch, name)))
-    monkeypatch.setattr(remixmatch, "draw_quarter_turns", lambda images: order(images).argsort() % 4)
+    for module in (remixmatch, crmatch):
+        monkeypatch.setattr(module, "draw_quarter_turns", lambda images: order(images).argsort() % 4)
     monkeypatch.setattr(adamatch, "draw_fractions", lambda logits: torch.full_like(logits, 0.3))
 
 
@@ -154,6 +155,8 @@ def keep_nothing(method):
         method.weighting.forward = lambda probabilities, index: torch.zeros(len(index))
     elif hasattr(method, "threshold"):
         method.threshold = 1e3
+    elif hasattr(method, "gamma"):
+        method.gamma, method.factor, method.minimum = 1.0, -1.0, -1e3
     return method
 
 

@@ -54,7 +54,7 @@ def ce(logits, target):
 
 
 class Problem:
-    """A linear network, 4 labeled and 12 unlabeled points in two views each, and a method's step on them."""
+    """A linear network, 4 labeled points in two views and 12 unlabeled ones in three, and a method's step on them."""
 
     def __init__(self, seed=2):
         rng = np.random.default_rng(seed)
@@ -63,6 +63,7 @@ class Problem:
         self.u, self.u2 = rng.normal(size=(2, 12, 5))
         self.target = np.array([0, 1, 2, 0])
         self.index = rng.permutation(IMAGES)[:12]
+        self.u3 = rng.normal(size=(12, 5))
 
     def student(self):
         student = nn.Linear(5, CLASSES, bias=False)
@@ -72,7 +73,7 @@ class Problem:
     def run(self, method, step=STEP):
         """The step's output; also keeps the images, so that their gradients can be asked for."""
         self.labeled = [f32(v).requires_grad_() for v in (self.x, self.x2)][: len(method.views.labeled)]
-        self.unlabeled = [f32(v).requires_grad_() for v in (self.u, self.u2)][: len(method.views.unlabeled)]
+        self.unlabeled = [f32(v).requires_grad_() for v in (self.u, self.u2, self.u3)][: len(method.views.unlabeled)]
         output = method.training_step(
             Labeled(torch.arange(4), tuple(self.labeled), torch.tensor(self.target)),
             Unlabeled(torch.tensor(self.index), tuple(self.unlabeled)),
