@@ -68,7 +68,7 @@ class CosineSpan(Constant):
     """Cosine decay over a span of the run: 1 up to `start`, then ½(1 + cos πu), then 0.
 
     u rises linearly from 0 to 1 over `length` from `start` on, both as fractions of the run. A span that ends after the
-    run, start + length > 1, keeps the factor above 0: Tarvainen & Valpola (2017) train 300 epochs with a decay over 350.
+    run, start + length > 1, keeps the factor above 0: Tarvainen & Valpola (2017) decay over 350 epochs and train 300.
     """
 
     def __init__(
