@@ -17,24 +17,23 @@ ADDED_KEYS: dict[str, Any] = {
 }
 """Each added key with the value that it stands for where it is missing."""
 
-ADDED_VIEWS = {"medium": "SequenceMatch"}
-"""Each added view of the augmentations with the only method of this package that uses it."""
+WITHOUT_MEDIUM = """
+    AdaMatch CCT FixMatch FreeMatch ICT MeanTeacher MeanTeacherDual MixMatch PiModel PseudoLabel ReMixMatch Supervised
+    TemporalEnsembling UDA VAT
+""".split()
+
+ADDED_VIEWS = {"medium": frozenset(WITHOUT_MEDIUM)}
+"""Each added view of the augmentations with the classes of the methods that were there before it and do not use it."""
 
 
 def drop_added(settings: dict) -> dict:
     """The nested settings of a run without added keys of their earlier value, and without views of other methods."""
-    target = settings.get("method", {}).get("_target_", "")
+    method = settings.get("method", {}).get("_target_", "").rpartition(".")[2]
     views = settings.get("augment", {}).get("views", {})
-    kept = {name: view for name, view in views.items() if not target or uses(target, name)}
+    kept = {name: view for name, view in views.items() if method not in ADDED_VIEWS.get(name, ())}
     if len(kept) < len(views):
         settings = settings | {"augment": settings["augment"] | {"views": kept}}
     return _drop_keys(settings, "")
-
-
-def uses(target: str, view: str) -> bool:
-    """Whether a method may use a view. target: the method's class; one from outside this package may use any view."""
-    own = target.startswith("meanteacher.")
-    return not (own and view in ADDED_VIEWS and target.rpartition(".")[2] != ADDED_VIEWS[view])
 
 
 def _drop_keys(settings: dict, prefix: str) -> dict:

@@ -131,7 +131,10 @@ def test_sequencematch_loss_and_gradients_equal_their_closed_form(weighting):
 
 def test_sequencematch_needs_a_weighting_with_a_threshold():
     with pytest.raises(UserError, match="SequenceMatch needs a threshold"):
-        sequencematch(nn.Linear(5, 3), TruncatedGaussian(decay=0.9, n_sigma=2.0, uniform_alignment=False, alignment_start="uniform"))
+        sequencematch(
+            nn.Linear(5, 3),
+            TruncatedGaussian(decay=0.9, n_sigma=2.0, uniform_alignment=False, alignment_start="uniform"),
+        )
 
 
 # CR-Match
