@@ -17,10 +17,23 @@ ADDED_KEYS: dict[str, Any] = {
 }
 """Each added key with the value that it stands for where it is missing."""
 
-WITHOUT_MEDIUM = """
-    AdaMatch CCT FixMatch FreeMatch ICT MeanTeacher MeanTeacherDual MixMatch PiModel PseudoLabel ReMixMatch Supervised
-    TemporalEnsembling UDA VAT
-""".split()
+WITHOUT_MEDIUM = [
+    "AdaMatch",
+    "CCT",
+    "FixMatch",
+    "FreeMatch",
+    "ICT",
+    "MeanTeacher",
+    "MeanTeacherDual",
+    "MixMatch",
+    "PiModel",
+    "PseudoLabel",
+    "ReMixMatch",
+    "Supervised",
+    "TemporalEnsembling",
+    "UDA",
+    "VAT",
+]
 
 ADDED_VIEWS = {"medium": frozenset(WITHOUT_MEDIUM)}
 """Each added view of the augmentations with the classes of the methods that were there before it and do not use it."""
