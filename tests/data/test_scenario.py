@@ -47,6 +47,7 @@ def test_unlabeled_images_do_not_depend_on_the_number_of_labels_that_they_share(
 def test_cifar10_keeps_the_labels_of_the_six_animals_of_oliver_et_al():
     kept = split_classes(animals, 5)
     assert kept.classes == ["bird", "cat", "deer", "dog", "frog", "horse"]
+    assert kept.notes == ["classes with labels: bird, cat, deer, dog, frog, horse; the other 4 have none"]
     assert np.array_equal(
         kept.train.targets, np.where(np.isin(ten.train.targets, range(2, 8)), ten.train.targets - 2, -1)
     )
