@@ -22,7 +22,7 @@ def class_scores(logits: Tensor, targets: np.ndarray, classes: list[str], unknow
         "balanced_accuracy": float(balanced_accuracy_score(targets, predicted)),
         "recall": {name: float(recalls[c]) if c in present else None for c, name in enumerate(classes)},
     }
-    if unknown is not None and len(unknown):
+    if unknown is not None:
         confidence = [part.softmax(dim=1).amax(dim=1).cpu().numpy() for part in (logits, unknown)]
         is_unknown = np.repeat([0, 1], [len(part) for part in confidence])
         scores["auroc_unknown"] = float(roc_auc_score(is_unknown, -np.concatenate(confidence)))

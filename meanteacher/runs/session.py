@@ -129,7 +129,7 @@ class Session:
         if len(validation := self.split.validation):
             targets = torch.from_numpy(self.data.train.targets[validation]).to(self.device)
             splits["validation"] = EvalSplit(train, validation, targets)
-        if unknown := self.data.unknown_test:
+        if (unknown := self.data.unknown_test) and len(unknown.targets):
             storage = ImageStore(unknown.pixels, self.device, self.storage)
             splits["unknown"] = EvalSplit(storage, np.arange(len(unknown.targets)), None)
         return splits
@@ -191,7 +191,7 @@ class Session:
     def add_class_scores(self, network: str, scores: Scores) -> Scores:
         """The test scores of a network with its recall by class, balanced accuracy and AUROC of unknown classes."""
         evaluator, model = self.trainer.evaluator, self.trainer.models()[network]
-        unknown = evaluator.logits(model, "unknown") if self.data.unknown_test else None
+        unknown = evaluator.logits(model, "unknown") if "unknown" in evaluator.parts else None
         data, logits = self.data, evaluator.logits(model, "test")
         return scores.model_copy(update=class_scores(logits, data.test.targets, data.classes, unknown))
 

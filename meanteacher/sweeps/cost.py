@@ -77,9 +77,12 @@ def seconds_by_cost_key(sweep: Sweep) -> dict[str, float]:
 
 
 def time_any(jobs: list[Job]) -> float:
-    """Time the first job that can run, trying one per label count. Raises UserError if two fail for the same reason."""
+    """Time the first job that can run, trying one per choice of image sets.
+
+    Raises UserError if two fail for the same reason.
+    """
     reasons: list[str] = []
-    for job in {job.settings.label: job for job in jobs}.values():
+    for job in {(job.settings.label, *job.settings.scenario.items()): job for job in jobs}.values():
         try:
             return time_first_steps(job)
         except UserError as error:
