@@ -145,6 +145,30 @@ def pseudo_labels():
         > i-x@0.5; x-A-z@0; x-S-z@1; z-ce@0.5; i-s-S-d@2; i-u-S@3; S~q~d@3; z~q@1.38>2.62"""
 
 
+def fixmatch_variants():
+    return f"""# dash: FixMatch with a threshold on the loss of the weak view, which falls
+        i images 0-2; {X + CE}s input 1 u strong; u input 2 u weak; S student 0-2
+        q target 2 softmax(z / T), then argmax,|kept where CE(z, q) ≤ ρ; d loss 1-2 1[kept] · cross-entropy|with q
+        > i-x-S-ce@0; i-s-S-d@1; i-u-S@2; S~q~d@2
+    # defixmatch: the unlabeled term of the labeled images is subtracted
+        i images 0-5; x input 0 x weak; y input 1 x strong; s input 4 u strong; u input 5 u weak; S student 0-5
+        ce loss 0-1 cross-entropy with y,|half for each view; p target 3 argmax, weight w|of x weak, without y
+        b loss 2-3 minus w · cross-entropy|of x strong with argmax; q target 5 argmax q, weight w(q)
+        d loss 4-5 w · cross-entropy|with argmax q
+        > i-x-S-ce@0; i-y-S-ce@1; S-b@2 x strong; S~p~b@3; i-s-S-d@4; i-u-S@5; S~q~d@5
+    # sequencematch: each view learns from the weaker ones
+        i images 0-3; {X + CE}s input 1 u strong; m input 2 u medium; u input 3 u weak; S student 0-3
+        q target 2-3 argmax of weak, weight w,|softmax(z / T) of weak|and medium
+        d loss 1-3 w · cross-entropy|with argmax, KL weak to|medium, medium to strong,|weak to strong
+        > i-x-S-ce@0; i-s-S-d@1; i-m-S@2; i-u-S@3; S~q~d@2.7; S-d@1.5
+    # crmatch: the same class, other features
+        i images 0-4; {X + CE}s input 1 u strong; u input 2 u weak; t input 4 u weak turned; S student 0-4
+        q target 2 argmax q, weight w(q); d loss 1-2 w · cross-entropy|with argmax q
+        P operation 3 feature maps of both,|projected; c loss 3 w · max(cosine, 0)
+        R operation 4 rotation head; r loss 4 cross-entropy with k
+        > i-x-S-ce@0; i-s-S-d@1; i-u-S@2; S~q~d@2; S-P-c@3; i-t-S-R-r@4"""
+
+
 if __name__ == "__main__":
-    for family in (consistency, adversarial, mixing, pseudo_labels):
+    for family in (consistency, adversarial, mixing, pseudo_labels, fixmatch_variants):
         picture(family.__name__, family())

@@ -24,10 +24,11 @@ from meanteacher.training.device import choose_device
 def build_transform(name: str, size: int, mean: list[float], std: list[float]) -> transforms.Compose:
     """torchvision's counterpart of the view `name` of conf/augment/standard.yaml, for one image."""
     steps = [transforms.RandomCrop(size, padding=4, padding_mode="reflect"), transforms.RandomHorizontalFlip()]
-    if name == "strong":
-        steps.append(transforms.RandAugment(num_ops=2))
+    operations = {"medium": 1, "strong": 2}.get(name)
+    if operations:
+        steps.append(transforms.RandAugment(num_ops=operations))
     steps += [transforms.ToTensor(), transforms.Normalize(mean, std)]
-    if name == "strong":
+    if operations:
         steps.append(transforms.RandomErasing(p=1.0, scale=(0.25, 0.25), ratio=(1.0, 1.0)))
     return transforms.Compose(steps)
 

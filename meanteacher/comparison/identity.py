@@ -6,6 +6,7 @@ Where a class lives does not count: of a `_target_` only the last component is c
 from collections.abc import Sequence
 
 from meanteacher.comparison.settings import key
+from meanteacher.config.added_keys import ADDED_VIEWS, drop_added
 from meanteacher.config.digest import SCENARIO, flatten
 from meanteacher.runs.result import Result, deployed_network
 
@@ -20,7 +21,7 @@ def protocol_fields(result: Result) -> dict:
     settings = result.settings or {}
     fields = {f"data.{name}": value for name, value in (result.data or {}).items() if name != "name"}
     fields |= settings_of(settings, ("dataset", "model", "augment", "schedule"))
-    fields = {name: value for name, value in fields.items() if name not in IMAGE_LOCATION}
+    fields = {name: value for name, value in fields.items() if not (name in IMAGE_LOCATION or of_own_view(name))}
     fields |= {name: settings.get(name) for name in RUN_KEYS}
     if fields.get("schedule.steps") == fields["steps"]:
         fields.pop("schedule.steps", None)
@@ -35,15 +36,23 @@ def planned_fields(fields: dict) -> dict:
 
 
 def variant_fields(result: Result) -> dict:
-    """All that a method may choose for itself: its own settings, the optimizer's, and those of the averaged weights."""
+    """All that a method may choose for itself: its own settings, the optimizer's, those of the averaged weights, and
+    those of the views that it alone uses."""
     settings = result.settings or {}
+    views = {name: value for name, value in settings_of(settings, ("augment",)).items() if of_own_view(name)}
     average = {f"trainer.{k}": v for k, v in settings.get("trainer", {}).items() if k.startswith("average_")}
-    return settings_of(settings, ("method", "optimizer")) | average
+    return settings_of(settings, ("method", "optimizer")) | average | views
+
+
+def of_own_view(name: str) -> bool:
+    """Whether a dotted key is of a view of `ADDED_VIEWS`."""
+    return name.startswith(tuple(f"augment.views.{view}." for view in ADDED_VIEWS))
 
 
 def settings_of(settings: dict, groups: tuple[str, ...]) -> dict:
     """The settings of some config groups by dotted key, independent of where classes live and how they are built."""
-    flattened = flatten({name: settings.get(name, {}) for name in groups}, ".")
+    kept = drop_added(settings)
+    flattened = flatten({name: kept.get(name, {}) for name in groups}, ".")
     return {
         name: value.rpartition(".")[2] if name.endswith("._target_") else value
         for name, value in flattened.items()

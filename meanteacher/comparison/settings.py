@@ -2,6 +2,8 @@
 
 import json
 
+from meanteacher.config.added_keys import ADDED_KEYS
+
 
 def contrast(items: list[dict], choices: list[dict]) -> list[dict[str, str]]:
     """For each configuration, the keys whose values are not the same in all of them, with the values as text.
@@ -20,7 +22,11 @@ def contrast(items: list[dict], choices: list[dict]) -> list[dict[str, str]]:
         partial = None in values or name.endswith("_target_") or group == "dataset"
         told = len(set(options)) > 1 and len(set(zip(options, values, strict=True))) == len(set(options))
         for item, difference, option in zip(items, differences, options, strict=True):
-            difference |= {group: show(option)} if partial and told else {name: show(item.get(name, "none"))}
+            difference |= (
+                {group: show(option)}
+                if partial and told
+                else {name: show(item.get(name, ADDED_KEYS.get(name, "none")))}
+            )
     return differences
 
 

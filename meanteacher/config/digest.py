@@ -7,6 +7,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+from meanteacher.config.added_keys import drop_added
 from meanteacher.config.errors import UserError
 
 WATCHING = {"data_dir", "output", "fresh", "logger", "split"}
@@ -22,9 +23,10 @@ def run_digest(config: dict) -> str:
     """Ten hexadecimal digits over the configuration, the images and the split file.
 
     1 and 1.0 are equal. A `_target_` counts by the name of its class, not by the module that holds it, so code may
-    move. A folder of images counts by its content, not by its path. Raises UserError if the folder of images or the
-    split file cannot be read.
+    move. Keys of `ADDED_KEYS` with their earlier value do not count. A folder of images counts by its content, not by
+    its path. Raises UserError if the folder of images or the split file cannot be read.
     """
+    config = drop_added(config)
     relevant = {key: value for key, value in config.items() if key not in WATCHING}
     relevant = {key: value for key, value in relevant.items() if key not in SCENARIO or value is not None}
     relevant["trainer"] = {key: value for key, value in config["trainer"].items() if key not in WATCHING_TRAINER}

@@ -4,6 +4,7 @@
 A logger imports its library when it starts, so that importing this folder is fast.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,8 +15,8 @@ class RunInfo:
 
     folder: the run folder. id: the run's digest, the same after a resume. config: the resolved configuration as plain
     builtins. group, name, tags: how the run is found among others. steps: the length of the run in training steps.
-    start_step: the step at which a resumed run continues, else 0. kind: `train`, or `comparison` for the run that holds
-    the table of a sweep.
+    start_step: the step at which a resumed run continues, else 0. history: the metrics up to that step, each with its
+    `step`. kind: `train`, or `comparison` for the run that holds the table of a sweep.
     """
 
     folder: Path
@@ -26,6 +27,7 @@ class RunInfo:
     tags: list[str]
     steps: int
     start_step: int
+    history: Sequence[dict] = ()
     kind: str = "train"
 
 

@@ -15,19 +15,28 @@ class Jsonl(Logger):
     _file: TextIO
 
     def start(self, run: RunInfo) -> None:
-        """Open the file. A resumed run keeps its complete lines up to `run.start_step`; any other starts empty."""
+        """Open the file. A resumed run keeps its complete lines up to `run.start_step`; any other starts empty.
+
+        Where lines are missing, all are written again from `run.history`, which has no speeds.
+        """
         path = run.folder / "metrics.jsonl"
         lines = _lines_until(path, run.start_step) if run.start_step and path.exists() else []
+        if len(lines) < len(run.history):
+            lines = [_line(record).encode() for record in run.history]
         write_atomically(path, b"".join(lines))
         self._file = path.open("a", buffering=1, encoding="utf-8")
 
     def log(self, step: int, metrics: dict[str, float]) -> None:
-        finite = {name: value if math.isfinite(value) else None for name, value in metrics.items()}
-        self._file.write(json.dumps({"step": step, **finite}, allow_nan=False) + "\n")
+        self._file.write(_line({"step": step, **metrics}))
 
     def finish(self, status: str, summary: dict) -> None:
         """Close the file. The status and the summary are in result.json."""
         self._file.close()
+
+
+def _line(record: dict[str, float]) -> str:
+    finite = {name: value if math.isfinite(value) else None for name, value in record.items()}
+    return json.dumps(finite, allow_nan=False) + "\n"
 
 
 def _lines_until(path: Path, step: int) -> list[bytes]:

@@ -11,7 +11,7 @@ from meanteacher.config.types import Annotated, Decay, Fraction, Literal, NonNeg
 from meanteacher.data.batch import Labeled, Unlabeled, Views
 from meanteacher.methods.base import Method, StepOutput, add_terms
 from meanteacher.methods.common.losses import cross_entropy, softmax_mse
-from meanteacher.methods.common.perturbations import adversarial, cutout, drop, drop_channels, noise
+from meanteacher.methods.common.perturbations import DrawPer, adversarial, cutout, drop, drop_channels, noise
 from meanteacher.models.base import Network
 from meanteacher.optim.schedules import Constant
 
@@ -23,9 +23,10 @@ class CCT(Method):
     k-th of `perturbations`, which may repeat a name, as in the paper; g_k is a linear layer on the mean over positions,
     where the paper, on segmentation, has a decoder. λ(s) = consistency_weight · consistency_ramp(s). The term runs over
     unlabeled images and trains the heads and the student's features; the heads are not evaluated. Labeled and unlabeled
-    images share BatchNorm statistics. See `common.perturbations` for noise_width, drop_low, drop_high, dropout,
-    cutout_side, vat_xi and vat_epsilon. The paper's cutout follows the contours of predicted objects, and two more of
-    its perturbations use predicted objects and context; all of these need segmentation.
+    images share BatchNorm statistics. draw_per: whether noise and γ are drawn per image or per batch. See
+    `common.perturbations` for noise_width, drop_low, drop_high, dropout, cutout_side, vat_xi and vat_epsilon. The
+    paper's cutout follows the contours of predicted objects, and two more of its perturbations use predicted objects
+    and context; all of these need segmentation.
     """
 
     views = Views(labeled=("weak",), unlabeled=("weak",))
@@ -38,6 +39,7 @@ class CCT(Method):
         student: Network,
         num_classes: PositiveInt,
         perturbations: Annotated[list[Literal["noise", "drop", "dropout", "cutout", "vat"]], Field(min_length=1)],
+        draw_per: DrawPer,
         noise_width: NonNegativeFloat,
         drop_low: Fraction,
         drop_high: Fraction,
@@ -52,8 +54,8 @@ class CCT(Method):
         if drop_low > drop_high:
             raise UserError(f"method.drop_low={drop_low}: must be at most method.drop_high={drop_high}")
         known = {
-            "noise": partial(noise, width=noise_width),
-            "drop": partial(drop, low=drop_low, high=drop_high),
+            "noise": partial(noise, width=noise_width, per=draw_per),
+            "drop": partial(drop, low=drop_low, high=drop_high, per=draw_per),
             "dropout": partial(drop_channels, probability=dropout),
             "cutout": partial(cutout, side=cutout_side),
             "vat": partial(adversarial, xi=vat_xi, epsilon=vat_epsilon),

@@ -22,7 +22,7 @@ def check_combination(method: Method, view_names: Collection[str], shape: tuple[
     name, network = type(method).__name__, type(student).__name__
     for view in (*method.views.labeled, *method.views.unlabeled):
         if view not in view_names:
-            example = "; for example, augment=standard has it" if view in ("weak", "strong") else ""
+            example = "; for example, augment=standard has it" if view in ("weak", "medium", "strong") else ""
             raise UserError(
                 f"method: {name} needs the augmented view {view!r}, but the augmentation has only "
                 f"{', '.join(view_names)}{example}"

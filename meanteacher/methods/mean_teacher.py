@@ -8,7 +8,7 @@ from meanteacher.data.batch import Labeled, Unlabeled, Views
 from meanteacher.methods.base import Method, StepOutput, add_terms
 from meanteacher.methods.common.ema import Teacher
 from meanteacher.methods.common.losses import CONSISTENCY, cross_entropy
-from meanteacher.methods.common.passes import second_views
+from meanteacher.methods.common.passes import Passes, predict_labeled_and_unlabeled, second_views
 from meanteacher.optim.schedules import Constant
 
 
@@ -18,8 +18,9 @@ class MeanTeacher(Method):
     u and u′ are two weak views of one image. consistency: the distance d, `mse` of probabilities averaged over classes
     (section 2 of the paper) or `kl`. λ(s) = consistency_weight · consistency_ramp(s). consistency_on_labeled: the mean
     of d runs over labeled and unlabeled images together, as in the paper; otherwise over the unlabeled images. The
-    student sees labeled and unlabeled images in one batch, so they share BatchNorm statistics; so does the teacher.
-    teacher: see `Teacher`.
+    passes: `together`, the student sees labeled and unlabeled images in one batch, so they share BatchNorm statistics;
+    `separate`, as in TorchSSL: in two, of which the labeled one updates the running statistics. The teacher sees all
+    images of the term in one batch. teacher: see `Teacher`.
     """
 
     def __init__(
@@ -31,19 +32,21 @@ class MeanTeacher(Method):
         consistency_weight: NonNegativeFloat,
         consistency_ramp: Constant,
         consistency_on_labeled: bool,
+        passes: Passes,
     ):
         super().__init__()
         self.student, self.teacher, self.on_labeled = student, teacher.bind(student), consistency_on_labeled
+        self.passes = passes
         self.distance, self.weight, self.ramp = CONSISTENCY[consistency], consistency_weight, consistency_ramp
         self.views = Views(("weak", "weak") if consistency_on_labeled else ("weak",), ("weak", "weak"))
 
     def training_step(self, labeled: Labeled, unlabeled: Unlabeled, step: Tensor) -> StepOutput:
-        logits = self.student(torch.cat([labeled.views[0], unlabeled.views[0]]))
-        supervised = cross_entropy(logits[: len(labeled.target)], labeled.target).mean()
-        consistency = self.consistency(logits, labeled, unlabeled)
+        logits, others = predict_labeled_and_unlabeled(self.student, labeled.views[0], unlabeled.views[0], self.passes)
+        supervised = cross_entropy(logits, labeled.target).mean()
+        consistency = self.consistency(logits, others, labeled, unlabeled)
         return add_terms(supervised, {"consistency": (self.weight * self.ramp(step), consistency)})
 
-    def consistency(self, logits: Tensor, labeled: Labeled, unlabeled: Unlabeled) -> Tensor:
-        """Mean distance of logits from the teacher's. logits: [B, K] of the first views, labeled images first."""
+    def consistency(self, labeled_logits: Tensor, logits: Tensor, labeled: Labeled, unlabeled: Unlabeled) -> Tensor:
+        """Mean distance of the logits of the first views, [B_l, K] and [B_u, K], from the teacher's."""
         targets = self.teacher(second_views(labeled, unlabeled, self.on_labeled))
-        return self.distance(logits if self.on_labeled else logits[len(labeled.target) :], targets).mean()
+        return self.distance(torch.cat([labeled_logits, logits]) if self.on_labeled else logits, targets).mean()

@@ -18,7 +18,8 @@ class MeanTeacherDual(MeanTeacher):
     """L = mean CE(c(x), y) + λ(s) · mean d(z(u), c′(u′)) + logit_distance_weight · mean (c − z)².
 
     c and z are the student's class logits and the logits of a second head on the same features; c′ are the teacher's
-    class logits. Symbols and arguments that are not named here are those of `MeanTeacher`. The consistency term trains
+    class logits. Symbols and arguments that are not named here are those of `MeanTeacher`, with
+    all images in one pass. The consistency term trains
     the second head, which the last term ties to the class head (weight 0.01 in the paper). That term is a mean over
     classes and over all images of the student's batch, labeled and unlabeled, with gradient to both heads. The class
     logits of student and teacher are evaluated.
@@ -45,13 +46,15 @@ class MeanTeacherDual(MeanTeacher):
             consistency_weight=consistency_weight,
             consistency_ramp=consistency_ramp,
             consistency_on_labeled=consistency_on_labeled,
+            passes="together",
         )
         self.logit_distance_weight = logit_distance_weight
 
     def training_step(self, labeled: Labeled, unlabeled: Unlabeled, step: Tensor) -> StepOutput:
+        n = len(labeled.target)
         logits, second = self.student.both(torch.cat([labeled.views[0], unlabeled.views[0]]))
-        supervised = cross_entropy(logits[: len(labeled.target)], labeled.target).mean()
-        consistency = self.consistency(second, labeled, unlabeled)
+        supervised = cross_entropy(logits[:n], labeled.target).mean()
+        consistency = self.consistency(second[:n], second[n:], labeled, unlabeled)
         distance = (logits.float() - second.float()).square().mean()
         terms = {
             "consistency": (self.weight * self.ramp(step), consistency),

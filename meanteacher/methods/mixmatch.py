@@ -9,6 +9,7 @@ from meanteacher.data.batch import Labeled, Unlabeled, Views
 from meanteacher.methods.base import Method, StepOutput, add_terms
 from meanteacher.methods.common.losses import one_hot
 from meanteacher.methods.common.mixup import guess_labels, mix_batch, sharpen
+from meanteacher.methods.common.passes import predict_interleaved
 from meanteacher.optim.schedules import Constant
 
 
@@ -21,10 +22,10 @@ class MixMatch(Method):
     ~ Beta(alpha, alpha) keeps each image nearer to itself; weight_per: drawn per `image`, as in the paper, or per
     `step`. λ(s) = unlabeled_weight · unlabeled_ramp(s).
 
-    The mixed images share BatchNorm statistics in one pass, which the authors approximate by interleaving equal
-    sub-batches. The labels are guessed in a pass of both weak views with batch statistics; guess_moves_statistics:
-    whether that pass updates the running statistics (not in the authors' code). The trainer keeps the averaged weights
-    that the paper evaluates.
+    passes: `together`, the mixed images share BatchNorm statistics in one pass, and labels are guessed in one pass of
+    both views; `interleaved`, as in the authors' code: as many sub-batches as views (see `predict_interleaved`), and a
+    guessing pass for each view. guess_moves_statistics: whether guessing updates the running statistics (not in the
+    authors' code). The trainer keeps the averaged weights that the paper evaluates.
     """
 
     views = Views(labeled=("weak",), unlabeled=("weak", "weak"))
@@ -36,23 +37,31 @@ class MixMatch(Method):
         temperature: PositiveFloat,
         alpha: PositiveFloat,
         weight_per: Literal["image", "step"],
+        passes: Literal["together", "interleaved"],
         guess_moves_statistics: bool,
         unlabeled_weight: NonNegativeFloat,
         unlabeled_ramp: Constant,
     ):
         super().__init__()
         self.student, self.temperature, self.alpha, self.weight_per = student, temperature, alpha, weight_per
+        self.interleaved = passes == "interleaved"
         self.guess_moves_statistics, self.weight, self.ramp = guess_moves_statistics, unlabeled_weight, unlabeled_ramp
 
     def training_step(self, labeled: Labeled, unlabeled: Unlabeled, step: Tensor) -> StepOutput:
         n = len(labeled.target)
-        guesses = guess_labels(self.student, torch.cat(unlabeled.views), moves_statistics=self.guess_moves_statistics)
-        q = sharpen(sum(guesses.chunk(2)) / 2, self.temperature)
+        q = sharpen(self.guess(unlabeled.views), self.temperature)
         images = torch.cat([*labeled.views, *unlabeled.views])
         targets = torch.cat([one_hot(labeled.target, q.shape[1]), q, q])
         images, targets = mix_batch(images, targets, alpha=self.alpha, per=self.weight_per, nearer=True)
-        logits = self.student(images).float()
+        logits = predict_interleaved(self.student, images, 3) if self.interleaved else self.student(images)
+        logits = logits.float()
         supervised = F.cross_entropy(logits[:n], targets[:n])
         consistency = (logits[n:].softmax(dim=1) - targets[n:]).square().mean()
         terms = {"consistency": (self.weight * self.ramp(step), consistency)}
         return add_terms(supervised, terms, confidence=q.amax(dim=1).mean())
+
+    def guess(self, views: tuple[Tensor, ...]) -> Tensor:
+        """The mean of the probabilities of both views, [B, K]."""
+        batches = views if self.interleaved else [torch.cat(views)]
+        guesses = [guess_labels(self.student, b, moves_statistics=self.guess_moves_statistics) for b in batches]
+        return sum(torch.cat(guesses).chunk(2)) / 2

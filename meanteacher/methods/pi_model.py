@@ -1,5 +1,7 @@
 """Π-model (Laine & Aila 2017, arXiv 1610.02242)."""
 
+from contextlib import nullcontext
+
 import torch
 from torch import Tensor, nn
 
@@ -7,7 +9,8 @@ from meanteacher.config.types import Literal, NonNegativeFloat
 from meanteacher.data.batch import Labeled, Unlabeled, Views
 from meanteacher.methods.base import Method, StepOutput, add_terms
 from meanteacher.methods.common.losses import cross_entropy, softmax_mse, softmax_mse_both
-from meanteacher.methods.common.passes import second_views
+from meanteacher.methods.common.passes import Passes, predict_labeled_and_unlabeled, second_views
+from meanteacher.models.batch_norm import freeze_running_stats
 from meanteacher.optim.schedules import Constant
 
 
@@ -19,8 +22,9 @@ class PiModel(Method):
     backward pass and gives half of the gradient in expectation. λ(s) = consistency_weight · consistency_ramp(s),
     relative to the mean CE over labeled images; the paper divides the CE by the size of the whole batch.
     consistency_on_labeled: the consistency term runs over labeled and unlabeled images together, as in the paper;
-    otherwise over the unlabeled images. The images of one pass share BatchNorm statistics; both passes update the
-    running statistics.
+    otherwise over the unlabeled images. passes: `together`, labeled and unlabeled images are in one batch and share
+    BatchNorm statistics, and both passes update the running statistics; `separate`, as in TorchSSL: labeled images are
+    in a batch of their own, which alone updates the running statistics.
     """
 
     def __init__(
@@ -31,18 +35,19 @@ class PiModel(Method):
         consistency_weight: NonNegativeFloat,
         consistency_ramp: Constant,
         consistency_on_labeled: bool,
+        passes: Passes,
     ):
         super().__init__()
         self.student, self.both, self.on_labeled = student, gradient == "both", consistency_on_labeled
-        self.weight, self.ramp = consistency_weight, consistency_ramp
+        self.weight, self.ramp, self.passes = consistency_weight, consistency_ramp, passes
         self.distance = softmax_mse_both if self.both else softmax_mse
         self.views = Views(("weak", "weak") if consistency_on_labeled else ("weak",), ("weak", "weak"))
 
     def training_step(self, labeled: Labeled, unlabeled: Unlabeled, step: Tensor) -> StepOutput:
-        n = len(labeled.target)
-        logits = self.student(torch.cat([labeled.views[0], unlabeled.views[0]]))
-        with torch.set_grad_enabled(self.both):
-            others = self.student(second_views(labeled, unlabeled, self.on_labeled))
-        supervised = cross_entropy(logits[:n], labeled.target).mean()
-        consistency = self.distance(logits if self.on_labeled else logits[n:], others).mean()
+        logits, firsts = predict_labeled_and_unlabeled(self.student, labeled.views[0], unlabeled.views[0], self.passes)
+        frozen = freeze_running_stats(self.student) if self.passes == "separate" else nullcontext()
+        with frozen, torch.set_grad_enabled(self.both):
+            seconds = self.student(second_views(labeled, unlabeled, self.on_labeled))
+        supervised = cross_entropy(logits, labeled.target).mean()
+        consistency = self.distance(torch.cat([logits, firsts]) if self.on_labeled else firsts, seconds).mean()
         return add_terms(supervised, {"consistency": (self.weight * self.ramp(step), consistency)})

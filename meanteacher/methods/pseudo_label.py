@@ -6,7 +6,7 @@ from meanteacher.config.types import NonNegativeFloat, PositiveInt
 from meanteacher.data.batch import Labeled, Unlabeled, Views
 from meanteacher.methods.base import Method, StepOutput, add_terms
 from meanteacher.methods.common.losses import cross_entropy
-from meanteacher.methods.common.passes import predict_together
+from meanteacher.methods.common.passes import Passes, predict_labeled_and_unlabeled
 from meanteacher.methods.common.weighting import Weighting
 from meanteacher.optim.schedules import Constant
 
@@ -17,8 +17,7 @@ class PseudoLabel(Method):
 
     The same prediction gives the pseudo-label and is trained on it. λ(s) = unlabeled_weight · unlabeled_ramp(s). The
     second mean runs over all unlabeled images. weighting: w, a fixed threshold in TorchSSL; the paper has none
-    (threshold 0) and raises λ linearly between two steps. Labeled and unlabeled images share BatchNorm statistics;
-    TorchSSL uses a separate pass for unlabeled images, which does not update the running statistics.
+    (threshold 0) and raises λ linearly between two steps. passes: see `MeanTeacher`.
     """
 
     views = Views(labeled=("weak",), unlabeled=("weak",))
@@ -32,13 +31,14 @@ class PseudoLabel(Method):
         weighting: Weighting,
         unlabeled_weight: NonNegativeFloat,
         unlabeled_ramp: Constant,
+        passes: Passes,
     ):
         super().__init__()
-        self.student, self.weight, self.ramp = student, unlabeled_weight, unlabeled_ramp
+        self.student, self.weight, self.ramp, self.passes = student, unlabeled_weight, unlabeled_ramp, passes
         self.weighting = weighting.bind(num_classes=num_classes, num_images=num_images)
 
     def training_step(self, labeled: Labeled, unlabeled: Unlabeled, step: Tensor) -> StepOutput:
-        logits, z = predict_together(self.student, *labeled.views, *unlabeled.views)
+        logits, z = predict_labeled_and_unlabeled(self.student, *labeled.views, *unlabeled.views, self.passes)
         p = z.detach().float().softmax(dim=1)
         weight = self.weighting(p, unlabeled.index)
         supervised = cross_entropy(logits, labeled.target).mean()

@@ -1,5 +1,7 @@
 """Virtual Adversarial Training (Miyato et al. 2018, arXiv 1704.03976)."""
 
+from contextlib import nullcontext
+
 from pydantic import Field
 from torch import Tensor, nn
 
@@ -24,8 +26,8 @@ class VAT(Method):
 
     Labeled and unlabeled images are separate BatchNorm batches, as in the authors' code: the KL is 0 at r = 0 only if
     the unlabeled images alone normalize both of its sides. For the same reason dropout is off in all passes over
-    unlabeled images. The two clean passes update the running statistics; in the authors' code only the labeled one
-    does.
+    unlabeled images. unlabeled_moves_statistics: whether the clean pass over unlabeled images updates the running
+    statistics, as the labeled one does.
     """
 
     views = Views(labeled=("weak",), unlabeled=("weak",))
@@ -41,16 +43,19 @@ class VAT(Method):
         consistency_weight: NonNegativeFloat,
         consistency_ramp: Constant,
         entropy_weight: NonNegativeFloat,
+        unlabeled_moves_statistics: bool,
     ):
         super().__init__()
         self.student, self.epsilon, self.xi, self.iterations = student, epsilon, xi, power_iterations
         self.weight, self.ramp, self.entropy_weight = consistency_weight, consistency_ramp, entropy_weight
+        self.moves_statistics = unlabeled_moves_statistics
 
     def training_step(self, labeled: Labeled, unlabeled: Unlabeled, step: Tensor) -> StepOutput:
         images = unlabeled.views[0]
         supervised = cross_entropy(self.student(labeled.views[0]), labeled.target).mean()
         with disable_dropout(self.student):
-            clean = self.student(images)
+            with nullcontext() if self.moves_statistics else freeze_running_stats(self.student):
+                clean = self.student(images)
             d = adversarial_direction(self.student, images, xi=self.xi, iterations=self.iterations)
             with freeze_running_stats(self.student):
                 perturbed = self.student(images + self.epsilon * d)

@@ -14,9 +14,10 @@ class Network(nn.Module):
 
     Every method calls `forward`. Some need more:
 
-    - ReMixMatch and Mean Teacher with two outputs attach a linear layer to the pooled features: they call `features`,
+    - ReMixMatch, CR-Match and Mean Teacher with two outputs attach layers to the pooled features: they call `features`,
       `pool` and `head`.
-    - CCT perturbs a feature map of shape [B, feature_channels, h, w]: it needs `has_feature_map`.
+    - CCT perturbs a feature map of shape [B, feature_channels, h, w], and CR-Match projects it: they need
+      `has_feature_map`.
     """
 
     feature_channels: int

@@ -72,8 +72,8 @@ class ShakeShake(Network):
     """Shake-shake depth 2×width d: float32 [B, channels, H, W] → logits [B, classes].
 
     width: the channels of each branch in the first of the three stages; each later stage has twice the channels of the
-    stage before. bn_momentum: in PyTorch's convention, the weight of the newest batch in the running statistics.
-    Raises UserError unless depth is 6n + 2 with n ≥ 1.
+    stage before. Convolutions start at N(0, 2 / fan-out), as in the paper's code. bn_momentum: in PyTorch's convention,
+    the weight of the newest batch in the running statistics. Raises UserError unless depth is 6n + 2 with n ≥ 1.
     """
 
     def __init__(
@@ -101,7 +101,14 @@ class ShakeShake(Network):
                 inputs = outputs
         self.blocks, self.feature_channels = nn.Sequential(*blocks), inputs
         self.classifier = nn.Linear(inputs, classes)
+        self.apply(initialize)
 
     def features(self, images: Tensor) -> Tensor:
         """The last feature map: [B, 4·width, H/4, W/4]."""
         return relu(self.blocks(self.stem(images)))
+
+
+def initialize(module: nn.Module) -> None:
+    """Initialize a convolution in place."""
+    if isinstance(module, nn.Conv2d):
+        nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")

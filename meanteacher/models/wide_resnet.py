@@ -1,5 +1,7 @@
 """Wide residual networks (Zagoruyko & Komodakis 2016, arXiv 1605.07146), as used for semi-supervised learning."""
 
+from collections.abc import Callable
+
 from torch import Tensor, nn
 
 from meanteacher.config.errors import UserError
@@ -15,13 +17,22 @@ def conv(inputs: int, outputs: int, size: int, stride: int) -> nn.Conv2d:
 class Block(nn.Module):
     """A residual block: BN, activation, 3×3 convolution, BN, activation, dropout, 3×3 convolution, plus the shortcut.
 
-    The shortcut is the identity, or a 1×1 convolution where the shape changes. preactivate: the shortcut starts from
-    the normalized and activated input, as in the first block of the network, instead of from the input itself.
+    The shortcut is the identity, or a 1×1 convolution where the shape changes. preactivated: which of the two starts
+    from the normalized and activated input instead of from the input itself.
     """
 
-    def __init__(self, inputs: int, outputs: int, stride: int, preactivate: bool, norm, activation, dropout: float):
+    def __init__(
+        self,
+        inputs: int,
+        outputs: int,
+        stride: int,
+        preactivated: Literal["both", "body", "neither"],
+        norm: Callable[[int], nn.Module],
+        activation: Callable[[], nn.Module],
+        dropout: float,
+    ):
         super().__init__()
-        self.enter = nn.Sequential(norm(inputs), activation())
+        self.enter = nn.Identity() if preactivated == "neither" else nn.Sequential(norm(inputs), activation())
         self.body = nn.Sequential(
             conv(inputs, outputs, 3, stride),
             norm(outputs),
@@ -30,18 +41,22 @@ class Block(nn.Module):
             conv(outputs, outputs, 3, 1),
         )
         self.shortcut = nn.Identity() if (inputs, stride) == (outputs, 1) else conv(inputs, outputs, 1, stride)
-        self.preactivate = preactivate
+        self.preactivated_shortcut = preactivated == "both"
 
     def forward(self, x: Tensor) -> Tensor:
         entered = self.enter(x)
-        return self.shortcut(entered if self.preactivate else x) + self.body(entered)
+        return self.shortcut(entered if self.preactivated_shortcut else x) + self.body(entered)
 
 
 class WideResNet(Network):
     """WRN-depth-width: float32 [B, channels, H, W] → logits [B, classes].
 
     Each of the `stages` has the same number of blocks and twice the channels of the stage before. The first stage
-    divides the height and width of the images by `first_stride`, the others by 2. slope: that of LeakyReLU.
+    divides the height and width of the images by `first_stride`, the others by 2. first_blocks: the input of the first
+    convolution in the first block of every stage but the first. `preactivated`: the normalized and activated input, as
+    in the paper and in google-research/mixmatch (libml/models.py, 77bf67d); `raw`: the input itself, as in TorchSSL
+    (models/nets/wrn.py, 99cf3eb) and USB 0.3.2 (nets/wrn/wrn.py), which compute a batch norm there without using its
+    output; it is left out here. slope: that of LeakyReLU.
     bn_momentum: in PyTorch's convention, the weight of the newest batch in the running statistics. bn_shift: alpha of
     `PSBatchNorm2d`, or 0 for plain batch norm. Convolutions are initialized by Kaiming normal with fan-out (He et al.
     2015, arXiv 1502.01852). Raises UserError unless depth is 2·stages·n + stages + 1 with n ≥ 1.
@@ -56,6 +71,7 @@ class WideResNet(Network):
         width: PositiveInt,
         stages: PositiveInt,
         first_stride: PositiveInt,
+        first_blocks: Literal["preactivated", "raw"],
         dropout: Decay,
         activation: Literal["leaky_relu", "mish"],
         slope: NonNegativeFloat,
@@ -78,7 +94,9 @@ class WideResNet(Network):
             outputs = 16 * width * 2**stage
             for i in range(count):
                 stride = (2 if stage else first_stride) if i == 0 else 1
-                blocks.append(Block(inputs, outputs, stride, not blocks, norm, act, dropout))
+                raw = i == 0 and stage > 0 and first_blocks == "raw"
+                preactivated = "both" if not blocks else "neither" if raw else "body"
+                blocks.append(Block(inputs, outputs, stride, preactivated, norm, act, dropout))
                 inputs = outputs
         self.stem = conv(channels, 16, 3, 1)
         self.blocks = nn.Sequential(*blocks)

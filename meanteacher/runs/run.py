@@ -15,6 +15,7 @@ from meanteacher.runs.result import Result
 from meanteacher.runs.run_dir import RunDir
 from meanteacher.runs.session import Session
 from meanteacher.runs.source import source_digest
+from meanteacher.training.signals import raise_on_termination
 
 log = logging.getLogger(__name__)
 
@@ -27,7 +28,11 @@ def run(settings: Settings, choices: Choices, path: Path, command: str, show_pro
     process. Raises UserError for bad input; result.json then says `failed`, and the directory keeps everything computed
     so far.
     """
-    with RunDir(path, settings.digest, settings.fresh, wait=not show_progress) as run_dir, log_file(path / "run.log"):
+    with (
+        RunDir(path, settings.digest, settings.fresh, wait=not show_progress) as run_dir,
+        log_file(path / "run.log"),
+        raise_on_termination(),
+    ):
         previous = run_dir.result()
         if previous and previous.status == "finished":
             return report_finished(previous, run_dir)
@@ -48,12 +53,20 @@ def run(settings: Settings, choices: Choices, path: Path, command: str, show_pro
             log.debug("the run %s", result.status, exc_info=error)
             raise
         finally:
-            run_dir.write_result(result)
+            save_result(run_dir, result)
             if session is not None:
                 session.close(result.status, pictures, result.model_dump(exclude_unset=True))
         finished = result.status == "finished"
         log.info("%s", report.text(result, path) if finished else f"stopped; rerun the command to resume: {command}")
         return result
+
+
+def save_result(run_dir: RunDir, result: Result) -> None:
+    """Write result.json, or warn if that is not possible: the error that ended the run matters more."""
+    try:
+        run_dir.write_result(result)
+    except OSError as error:
+        log.warning("%s/result.json cannot be written (%s)", run_dir.path, error.strerror)
 
 
 def start(settings: Settings, choices: Choices, command: str, previous: Result | None) -> Result:

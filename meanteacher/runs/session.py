@@ -10,6 +10,7 @@ from meanteacher.config.settings import Choices, Settings
 from meanteacher.data.batches import Batches
 from meanteacher.data.loader import ImageStore, Loader, choose_storage
 from meanteacher.loggers import Logger, RunInfo
+from meanteacher.loggers.guarded import Guarded
 from meanteacher.loggers.jsonl import Jsonl
 from meanteacher.loggers.progress import Progress
 from meanteacher.methods.combinations import check_combination
@@ -20,7 +21,8 @@ from meanteacher.runs.class_scores import class_scores
 from meanteacher.runs.pictures import draw_pictures
 from meanteacher.runs.result import Scores
 from meanteacher.runs.run_dir import RunDir
-from meanteacher.training import checkpoint, device
+from meanteacher.training import device
+from meanteacher.training.checkpoint import Checkpoints
 from meanteacher.training.evaluator import EvalSplit, Evaluator
 from meanteacher.training.train_step import TrainStep
 from meanteacher.training.trainer import Trainer
@@ -45,14 +47,15 @@ class Session:
         self.split = make_split(self.data, settings, run_dir.path)
         self.augment.fit(self.data.train.pixels)
         self.augment.to(self.device)
-        state = checkpoint.load(run_dir.path, self.device)
+        self.checkpoints = Checkpoints(run_dir.path, run_dir.digest)
+        state = self.checkpoints.load(self.device)
         self.choose_arithmetic(state)
         device.prepare(self.device, self.compiled)
         self.storage = choose_storage(settings.dataset.storage, self.data.train.pixels, device.free_memory(self.device))
         torch.manual_seed(settings.seed)
         self.method = build_method(settings, self.data).to(self.device, memory_format=torch.channels_last)
         check_combination(self.method, self.augment.views, self.data.train.pixels.shape[1:])
-        self.trainer = self.build_trainer(state, self.build_loggers(show_progress))
+        self.trainer = self.build_trainer(state, list(map(Guarded, self.build_loggers(show_progress))))
         self.started: list[Logger] = []
         self.log_plan()
 
@@ -87,7 +90,7 @@ class Session:
             eval_every=settings.eval_every,
             log_every=keys.log_every,
             checkpoint_minutes=keys.checkpoint_minutes,
-            folder=self.run_dir.path,
+            checkpoints=self.checkpoints,
             state=state,
         )
 
@@ -151,6 +154,7 @@ class Session:
             tags=[str(choices.dataset), str(choices.method), f"label-{settings.label}"],
             steps=settings.steps,
             start_step=self.trainer.step,
+            history=tuple(self.trainer.history),
         )
 
     def log_plan(self) -> None:
@@ -223,12 +227,7 @@ class Session:
         }
 
     def close(self, status: str, pictures: dict[str, Path], summary: dict) -> None:
-        """End the loggers that were started. A logger that fails is reported and does not stop the others."""
+        """End the loggers that were started."""
         for logger in self.started:
-            try:
-                try:
-                    logger.log_pictures(pictures)
-                finally:
-                    logger.finish(status, summary)
-            except Exception as error:
-                log.warning("%s could not be closed: %s", type(logger).__name__, error)
+            logger.log_pictures(pictures)
+            logger.finish(status, summary)

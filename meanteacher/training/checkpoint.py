@@ -1,38 +1,70 @@
-"""Checkpoints: replaced atomically, with the previous one kept, and read back as tensors and builtins only."""
+"""Checkpoints: replaced atomically, the previous one kept, and verified when they are read."""
 
 import logging
 import os
+import zipfile
 from pathlib import Path
 
 import torch
 
+from meanteacher.config.errors import UserError
+
 log = logging.getLogger(__name__)
 
-CURRENT, PREVIOUS = "checkpoint.pt", "checkpoint.previous.pt"
+CURRENT, PREVIOUS, TEMPORARY = "checkpoint.pt", "checkpoint.previous.pt", "checkpoint.tmp"
 
 
-def save(folder: Path, state: dict) -> None:
-    """Save `state` as the current checkpoint of `folder`; the one before it is kept as the previous checkpoint.
+class Checkpoints:
+    """The current and the previous checkpoint of one run, in its folder.
 
-    The state is written to a temporary file and flushed to disk before the files are renamed, so that a crash at any
-    time leaves a complete checkpoint behind.
+    digest: identifies the run. It is stored in each checkpoint, so that no run continues from the state of another.
     """
-    temporary = folder / "checkpoint.tmp"
-    with temporary.open("wb") as file:
-        torch.save(state, file)
-        file.flush()
-        os.fsync(file.fileno())
-    if (folder / CURRENT).exists():
-        os.replace(folder / CURRENT, folder / PREVIOUS)
-    os.replace(temporary, folder / CURRENT)
 
+    def __init__(self, folder: Path, digest: str):
+        self.folder, self.digest = folder, digest
 
-def load(folder: Path, device: torch.device) -> dict | None:
-    """Load the newest readable checkpoint of `folder` onto the device; None if there is none."""
-    for name in (CURRENT, PREVIOUS):
-        if (folder / name).exists():
+    def save(self, state: dict) -> None:
+        """Save `state` as the current checkpoint; the one before it is kept as the previous checkpoint.
+
+        The state is written to a temporary file and flushed to disk before the files are renamed, so that a crash at
+        any time leaves a complete checkpoint behind. Raises UserError if it cannot be written; the checkpoints from
+        before are then unchanged.
+        """
+        current, temporary = self.folder / CURRENT, self.folder / TEMPORARY
+        try:
+            with temporary.open("wb") as file:
+                torch.save({"digest": self.digest, **state}, file)
+                file.flush()
+                os.fsync(file.fileno())
+            if current.exists():
+                os.replace(current, self.folder / PREVIOUS)
+            os.replace(temporary, current)
+        except (OSError, RuntimeError) as error:  # torch reports a full disk as a RuntimeError
+            reason = getattr(error, "strerror", None) or "No space left on device, or an input/output error"
+            raise UserError(f"{current}: cannot be written ({reason}); mend that and rerun the command") from error
+        finally:
+            temporary.unlink(missing_ok=True)
+
+    def load(self, device: torch.device) -> dict | None:
+        """Load the newest valid checkpoint onto the device; None if there is none. Warns of each that is not valid.
+
+        Valid: every checksum of the file is right, and it belongs to this run.
+        """
+        for path in (self.folder / CURRENT, self.folder / PREVIOUS):
+            if not path.exists():
+                continue
             try:
-                return torch.load(folder / name, map_location=device, weights_only=True)
-            except Exception as error:
-                log.warning("%s cannot be read (%s)", folder / name, str(error).splitlines()[0])
-    return None
+                return self.read(path, device)
+            except Exception as error:  # torch, pickle and zipfile raise errors of many types for damaged files
+                log.warning("%s is not used (%s)", path, (str(error) or type(error).__name__).splitlines()[0])
+        return None
+
+    def read(self, path: Path, device: torch.device) -> dict:
+        """The state in a file. Raises ValueError if it is damaged or another run's, and errors of the readers."""
+        with zipfile.ZipFile(path) as archive:  # torch does not compare the checksums that it writes
+            if damaged := archive.testzip():
+                raise ValueError(f"damaged: wrong checksum of {damaged}")
+        state = torch.load(path, map_location=device, weights_only=True)
+        if state.get("digest", self.digest) != self.digest:
+            raise ValueError(f"it belongs to another run, {state['digest']}")
+        return state

@@ -4,7 +4,7 @@ import logging
 import os
 import signal
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from types import FrameType
 
@@ -28,8 +28,9 @@ last_signal: int | None = None
 def stop_signals() -> Iterator[list[int]]:
     """Yield a list that collects the stop signals received within the context; empty until one arrives.
 
-    These are SIGINT, SIGTERM and, if it has a handler, SIGUSR2: submitit handles it to save a job before its time
-    limit. The same signal a second time raises KeyboardInterrupt. Outside of the main thread no signal is handled.
+    These are SIGINT, SIGTERM, SIGHUP (the terminal was closed) unless it is ignored, as under nohup, and SIGUSR2 if it
+    has a handler: submitit handles it to save a job before its time limit. The same signal a second time raises
+    KeyboardInterrupt. Outside of the main thread no signal is handled.
     """
     global last_signal
     received: list[int] = []
@@ -44,14 +45,50 @@ def stop_signals() -> Iterator[list[int]]:
         log.warning(STOPPING)
 
     numbers = [signal.SIGINT, signal.SIGTERM]
+    if signal.getsignal(signal.SIGHUP) != signal.SIG_IGN:
+        numbers.append(signal.SIGHUP)
     if callable(signal.getsignal(signal.SIGUSR2)):
         numbers.append(signal.SIGUSR2)
+    with _handled(numbers, handle):
+        yield received
+
+
+@contextmanager
+def save_requests() -> Iterator[list[int]]:
+    """Yield a list that collects SIGUSR1 within the context: a request to save a checkpoint and to go on.
+
+    Outside of the main thread, or if the signal has a handler already, it is not handled.
+    """
+    received: list[int] = []
+    numbers = [] if callable(signal.getsignal(signal.SIGUSR1)) else [signal.SIGUSR1]
+    with _handled(numbers, lambda number, frame: received.append(number)):
+        yield received
+
+
+@contextmanager
+def raise_on_termination() -> Iterator[None]:
+    """Within the context, SIGTERM and SIGHUP raise KeyboardInterrupt as Ctrl-C does, unless they are ignored.
+
+    For the time before and after training, in which there is nothing to save but the run's status.
+    """
+
+    def handle(number: int, frame: FrameType | None) -> None:
+        raise KeyboardInterrupt
+
+    numbers = [n for n in (signal.SIGTERM, signal.SIGHUP) if signal.getsignal(n) == signal.SIG_DFL]
+    with _handled(numbers, handle):
+        yield
+
+
+@contextmanager
+def _handled(numbers: list[int], handle: Callable[[int, FrameType | None], None]) -> Iterator[None]:
+    """Handle these signals within the context; none outside of the main thread."""
     try:
         previous = {number: signal.signal(number, handle) for number in numbers}
     except ValueError:
         previous = {}
     try:
-        yield received
+        yield
     finally:
         for number, handler in previous.items():
             signal.signal(number, handler)

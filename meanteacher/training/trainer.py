@@ -1,20 +1,18 @@
 """The training loop, the same for every method."""
 
-import math
 import time
-from pathlib import Path
 
 import torch
 from torch import Tensor, nn
 
-from meanteacher.config.errors import UserError
 from meanteacher.loggers import Logger
-from meanteacher.training import checkpoint
+from meanteacher.training.checkpoint import Checkpoints
 from meanteacher.training.device import peak_memory
 from meanteacher.training.eta import TimeEstimator, steps_per_reading
 from meanteacher.training.evaluator import Evaluator
+from meanteacher.training.finite import check_metrics, check_weights
 from meanteacher.training.meters import Stopwatch
-from meanteacher.training.signals import stop_signals
+from meanteacher.training.signals import save_requests, stop_signals
 from meanteacher.training.train_step import TrainStep
 
 
@@ -22,8 +20,8 @@ class Trainer:
     """Trains up to step `steps` and evaluates, logs and saves checkpoints on the way. A resumed run gives the same
     bits.
 
-    eval_every, log_every: in steps; both also happen after the last step. folder: where checkpoints are saved, or None
-    to save none. state: a checkpoint from `checkpoint.load`, or None to start anew.
+    eval_every, log_every: in steps; both also happen after the last step. checkpoints: where the state is saved, or
+    None to save none. state: from `Checkpoints.load`, or None to start anew.
     """
 
     def __init__(
@@ -36,12 +34,12 @@ class Trainer:
         eval_every: int,
         log_every: int,
         checkpoint_minutes: float,
-        folder: Path | None,
+        checkpoints: Checkpoints | None,
         state: dict | None,
     ):
         self.train_step, self.evaluator, self.loggers = train_step, evaluator, loggers
         self.steps, self.eval_every, self.log_every = steps, eval_every, log_every
-        self.checkpoint_seconds, self.folder = checkpoint_minutes * 60, folder
+        self.checkpoint_seconds, self.checkpoints = checkpoint_minutes * 60, checkpoints
         self.step, self.history, self.stopwatch = 0, [], Stopwatch(train_step.device)
         if state is not None:
             self.step, self.history, self.stopwatch.seconds = state["step"], state["history"], state["seconds"]
@@ -58,7 +56,7 @@ class Trainer:
         """Train to the last step or until a signal arrives. Returns `finished` or `interrupted`."""
         saved = time.perf_counter()
         self.stopwatch.start()
-        with stop_signals() as stop:
+        with stop_signals() as stop, save_requests() as requests:
             while self.step < self.steps and not stop:
                 self.take_step()
                 for logger in self.loggers:
@@ -68,11 +66,18 @@ class Trainer:
                     self.record(self.mean_metrics())
                 if self.step % self.eval_every == 0 or at_end:
                     self.record(self.evaluate())
-                if self.folder and (at_end or stop or time.perf_counter() - saved > self.checkpoint_seconds):
-                    checkpoint.save(self.folder, self.state_dict())
+                due = at_end or stop or requests or time.perf_counter() - saved > self.checkpoint_seconds
+                if self.checkpoints and due:
+                    self.save()
+                    requests.clear()
                     saved = time.perf_counter()
         self.stopwatch.stop()
         return "finished" if self.step == self.steps else "interrupted"
+
+    def save(self) -> None:
+        """Save a checkpoint. Raises UserError if a weight is not finite; the checkpoints from before are then kept."""
+        check_weights(self.models().values(), self.step)
+        self.checkpoints.save(self.state_dict())
 
     def take_step(self) -> None:
         """Train one step. The first steps are timed."""
@@ -92,14 +97,16 @@ class Trainer:
     def mean_metrics(self) -> dict[str, float]:
         """The mean of each metric of the step since the previous call. Raises UserError if one is not finite."""
         means = self.train_step.meter.means()
-        if not all(map(math.isfinite, means.values())):
-            advice = "lower optimizer.lr or use trainer.precision=fp32"
-            raise UserError(f"the loss is not finite by step {self.step} ({means}); {advice}")
+        check_metrics(means, self.step)
         return {f"train/{name}": mean for name, mean in means.items()}
 
     def evaluate(self) -> dict[str, float]:
-        """The scores of every network on every part. The time does not count as training time."""
+        """The scores of every network on every part. The time does not count as training time.
+
+        Raises UserError if a weight is not finite.
+        """
         self.stopwatch.stop()
+        check_weights(self.models().values(), self.step)
         started = time.perf_counter()
         scores = self.evaluator(self.models())
         self.estimator.add_evaluation(self.step, self.stopwatch.seconds, time.perf_counter() - started)

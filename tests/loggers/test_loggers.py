@@ -9,13 +9,13 @@ from pathlib import Path
 import pytest
 
 from meanteacher.config.errors import UserError
-from meanteacher.loggers import Logger, RunInfo
+from meanteacher.loggers import RunInfo
 from meanteacher.loggers.jsonl import Jsonl
 from meanteacher.loggers.progress import Progress
 from meanteacher.loggers.tensorboard import TensorBoard
 
 
-def info(folder: Path, start_step: int = 0, run_id: str = "0123abcd") -> RunInfo:
+def info(folder: Path, start_step: int = 0, run_id: str = "0123abcd", history: tuple = ()) -> RunInfo:
     folder.mkdir(parents=True, exist_ok=True)
     return RunInfo(
         folder=folder,
@@ -26,6 +26,7 @@ def info(folder: Path, start_step: int = 0, run_id: str = "0123abcd") -> RunInfo
         tags=["digits", "mean_teacher"],
         steps=300,
         start_step=start_step,
+        history=history,
     )
 
 
@@ -45,30 +46,6 @@ def test_modules_are_cheap_to_import():
 
 
 # Closing
-
-
-def test_a_logger_that_fails_at_the_end_leaves_no_logger_open(caplog):
-    from types import SimpleNamespace
-
-    from meanteacher.runs.session import Session
-
-    finished = []
-
-    class Recorder(Logger):
-        def finish(self, status, summary):
-            finished.append(self)
-
-    class Failing(Recorder):
-        def log_pictures(self, paths):
-            raise RuntimeError("no disk space")
-
-    loggers = [Failing(), Recorder()]
-    Session.close(SimpleNamespace(started=loggers), "finished", {}, {})
-    assert finished == loggers
-    assert caplog.messages == ["Failing could not be closed: no disk space"]
-
-
-# Jsonl
 
 
 def lines(folder: Path) -> list[dict]:
@@ -150,6 +127,16 @@ def test_progress_shows_every_network_and_part(tmp_path, caplog):
     logger.start(info(tmp_path, start_step=100))
     logger.log(100, {**evaluation("average"), "validation/student/error": 0.3})
     assert caplog.messages == ["step 100/300 · student 21.4 % · average 17.9 % · validation student 30.0 %"]
+
+
+def test_lost_lines_are_written_again_from_the_history(tmp_path):
+    history = ({"step": 50, "train/loss": 0.5}, {"step": 100, "train/loss": float("nan")})
+    (tmp_path / "metrics.jsonl").write_text('{"step": 50, "train/loss": 0.5}\n{"step": 100, "train')
+    logger = Jsonl()
+    logger.start(info(tmp_path, start_step=100, history=history))
+    logger.finish("interrupted", {})
+    lines = [json.loads(line) for line in (tmp_path / "metrics.jsonl").read_text().splitlines()]
+    assert lines == [{"step": 50, "train/loss": 0.5}, {"step": 100, "train/loss": None}]
 
 
 @pytest.mark.parametrize(("seconds", "shown"), [(0.1, "ETA 0:10"), (1, "ETA 1:40"), (40, "ETA 1:06:40")])

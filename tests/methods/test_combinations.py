@@ -19,7 +19,20 @@ from meanteacher.runs.build import check_before_loading, construct_method
 from meanteacher.runs.run_dir import RunDir
 from meanteacher.runs.session import Session
 
-NEED_STRONG = {"adamatch", "fixmatch", "flexmatch", "freematch", "remixmatch", "softmatch", "uda"}
+FIXMATCH_FAMILY = {
+    "adamatch",
+    "crmatch",
+    "dash",
+    "defixmatch",
+    "fixmatch",
+    "flexmatch",
+    "freematch",
+    "softmatch",
+    "uda",
+}
+NEEDED = {name: "strong" for name in FIXMATCH_FAMILY | {"remixmatch"}} | {"sequencematch": "medium"}
+"""The view beside `weak` that a method asks for first."""
+FEATURES = ("cct", "crmatch", "remixmatch", "mean_teacher_dual")
 VIT = ("model=timm", "model.name=vit_tiny_patch16_224", "model.image_size=32")
 
 
@@ -54,8 +67,8 @@ def test_a_recipe_refuses_exactly_the_methods_whose_views_it_lacks(experiment):
     views = recipe["augment"]["views"]
     for name in options("method"):
         combined = Settings.parse(recipe | {"method": compose_method(name)})
-        if name in NEED_STRONG and "strong" not in views:
-            with pytest.raises(UserError, match="needs the augmented view 'strong'.* augment=standard has it"):
+        if NEEDED.get(name, "weak") not in views:
+            with pytest.raises(UserError, match=f"needs the augmented view '{NEEDED[name]}'.* augment=standard has it"):
                 check_before_loading(combined, views)
         else:
             check_before_loading(combined, views)
@@ -126,7 +139,7 @@ def test_a_vision_transformer_of_timm_is_refused_by_cct_and_for_images_of_anothe
         check_combination(construct("method=supervised", *VIT), ["weak"], (3, 40, 40))
 
 
-@pytest.mark.parametrize("method", ["cct", "remixmatch", "mean_teacher_dual"])
+@pytest.mark.parametrize("method", FEATURES)
 @pytest.mark.parametrize("library", ["timm", "torchvision"])
 def test_a_convolutional_network_of_a_library_trains(method, library):
     pytest.importorskip(library)
@@ -158,7 +171,7 @@ class GrayOnly(Network):
 def test_a_network_without_features_works_with_the_methods_that_need_none():
     gray = parsed().replace({"model": {"_target_": f"{__name__}.GrayOnly"}})
     check_before_loading(gray, ["weak"])
-    for name in ("cct", "remixmatch", "mean_teacher_dual"):
+    for name in FEATURES:
         with pytest.raises(UserError, match="needs a network with features, which GrayOnly does not have"):
             construct_method(gray.replace({"method": compose_method(name)}), channels=1, classes=10, images=20)
 
@@ -179,8 +192,8 @@ class ForwardOnly(Network):
 def test_methods_that_need_features_refuse_a_network_without_them(name):
     recipe = settings(f"method={name}") | {"model": {"_target_": f"{__name__}.ForwardOnly"}}
     combined = Settings.parse(settings()).replace(recipe)
-    if name in ("cct", "remixmatch", "mean_teacher_dual"):
+    if name in FEATURES:
         with pytest.raises(UserError, match="needs a network that implements `features`, which ForwardOnly does not"):
-            check_before_loading(combined, ("weak", "strong"))
+            check_before_loading(combined, ("weak", "medium", "strong"))
     else:
-        check_before_loading(combined, ("weak", "strong"))
+        check_before_loading(combined, ("weak", "medium", "strong"))

@@ -110,8 +110,8 @@ def test_losses_equal_their_closed_forms():
 
 
 @pytest.mark.parametrize("on_labeled", [True, False])
-@pytest.mark.parametrize("gradient", ["both", "one"])
-def test_pi_models_loss_and_gradient_equal_their_closed_forms(gradient, on_labeled):
+@pytest.mark.parametrize(("gradient", "passes"), [("both", "together"), ("one", "together"), ("one", "separate")])
+def test_pi_models_loss_and_gradient_equal_their_closed_forms(gradient, passes, on_labeled):
     weights = rng.normal(size=(3, 5))
     x, x2, u, u2 = (rng.normal(size=(n, 5)) for n in (4, 4, 6, 6))
     one = PiModel(
@@ -120,6 +120,7 @@ def test_pi_models_loss_and_gradient_equal_their_closed_forms(gradient, on_label
         consistency_weight=7.0,
         consistency_ramp=ramp(),
         consistency_on_labeled=on_labeled,
+        passes=passes,
     )
     output = one.training_step(*given([x, x2] if on_labeled else [x], [u, u2]), STEP)
     seen, seen2 = (np.concatenate([x, u]), np.concatenate([x2, u2])) if on_labeled else (u, u2)
@@ -221,6 +222,7 @@ def vat(student, **changes):
         "consistency_weight": 7.0,
         "consistency_ramp": ramp(),
         "entropy_weight": 0.3,
+        "unlabeled_moves_statistics": True,
     }
     return VAT(student=student, **(keys | changes))
 
@@ -369,7 +371,7 @@ def draws(*shapes, seed=4):
 def test_ccts_noise():
     z, tensor = maps()
     (n,) = draws(z.shape)
-    assert perturbations.noise(tensor, None, width=0.3).numpy() == pytest.approx(
+    assert perturbations.noise(tensor, None, width=0.3, per="image").numpy() == pytest.approx(
         z * (1 + (0.6 * n - 0.3)), rel=1e-5, abs=1e-6
     )
 
@@ -380,7 +382,9 @@ def test_ccts_drop_of_the_most_active_positions():
     attention = z.mean(1)
     keep = attention < (0.5 + 0.4 * u[:, 0]) * attention.max((1, 2), keepdims=True)
     assert 5 <= (~keep).sum() < keep.size / 2
-    assert perturbations.drop(tensor, None, low=0.5, high=0.9).numpy() == pytest.approx(z * keep[:, None], rel=1e-5)
+    assert perturbations.drop(tensor, None, low=0.5, high=0.9, per="image").numpy() == pytest.approx(
+        z * keep[:, None], rel=1e-5
+    )
 
 
 def test_ccts_dropout_of_channels():
@@ -431,6 +435,7 @@ def test_ccts_adversarial_features():
 def cross_consistency(student, **changes):
     keys = {
         "perturbations": ["noise", "drop", "cutout", "noise"],
+        "draw_per": "image",
         "noise_width": 0.3,
         "drop_low": 0.7,
         "drop_high": 0.9,

@@ -10,7 +10,7 @@ from torch import nn
 
 from meanteacher.config.errors import UserError
 from meanteacher.data.batch import Labeled, Unlabeled
-from meanteacher.methods import adamatch, remixmatch
+from meanteacher.methods import adamatch, crmatch, remixmatch
 from meanteacher.methods.common import mixup
 from meanteacher.methods.common.ema import Teacher
 from meanteacher.methods.mean_teacher import MeanTeacher
@@ -132,7 +132,8 @@ def drawn_by_content(monkeypatch):
     monkeypatch.setattr(mixup, "draw_beta", lambda alpha, count, device: torch.full((count,), 0.7))
     for name in ("rand", "randn_like"):  # perturbations: the first image's, for all
         monkeypatch.setattr(torch, name, first_for_all(getattr(torch, name)))
-    monkeypatch.setattr(remixmatch, "draw_quarter_turns", lambda images: order(images).argsort() % 4)
+    for module in (remixmatch, crmatch):
+        monkeypatch.setattr(module, "draw_quarter_turns", lambda images: order(images).argsort() % 4)
     monkeypatch.setattr(adamatch, "draw_fractions", lambda logits: torch.full_like(logits, 0.3))
 
 
@@ -154,6 +155,8 @@ def keep_nothing(method):
         method.weighting.forward = lambda probabilities, index: torch.zeros(len(index))
     elif hasattr(method, "threshold"):
         method.threshold = 1e3
+    elif hasattr(method, "gamma"):
+        method.gamma, method.factor, method.minimum = 1.0, -1.0, -1e3
     return method
 
 
@@ -203,8 +206,8 @@ def softmax(x):
 
 
 @pytest.mark.parametrize("on_labeled", [True, False])
-@pytest.mark.parametrize("distance", ["mse", "kl"])
-def test_mean_teacher_loss_equals_its_closed_form(on_labeled, distance):
+@pytest.mark.parametrize(("distance", "passes"), [("mse", "together"), ("mse", "separate"), ("kl", "together")])
+def test_mean_teacher_loss_equals_its_closed_form(on_labeled, distance, passes):
     rng = np.random.default_rng(1)
     student, teacher = rng.normal(size=(2, 3, 5))
     x, x2, u, u2 = (rng.normal(size=(n, 5)) for n in (4, 4, 6, 6))
@@ -216,6 +219,7 @@ def test_mean_teacher_loss_equals_its_closed_form(on_labeled, distance):
         consistency_weight=7.0,
         consistency_ramp=Constant(steps=100, warmup=0.6, warmup_shape="sigmoid"),
         consistency_on_labeled=on_labeled,
+        passes=passes,
     )
     one.student.weight.data = torch.tensor(student, dtype=torch.float32)
     one.teacher.model.weight.data = torch.tensor(teacher, dtype=torch.float32)

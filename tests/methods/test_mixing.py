@@ -203,8 +203,8 @@ def test_icts_teacher_is_mean_teachers(blobs):
         build_method(parsed("method=ict", "method.teacher.mode=eval", "model=wrn_10_1"), blobs)
 
 
-@pytest.mark.parametrize("per", ["image", "step"])
-def test_mixmatch_loss_equals_its_closed_form(given, per):
+@pytest.mark.parametrize(("per", "passes"), [("image", "together"), ("step", "together"), ("image", "interleaved")])
+def test_mixmatch_loss_equals_its_closed_form(given, per, passes):
     rng = np.random.default_rng(2)
     weights, x = rng.normal(size=(3, 5)), rng.normal(size=(4, 5))
     u, u2 = rng.normal(size=(2, 6, 5))
@@ -213,6 +213,7 @@ def test_mixmatch_loss_equals_its_closed_form(given, per):
         temperature=0.4,
         alpha=0.6,
         weight_per=per,
+        passes=passes,
         guess_moves_statistics=False,
         unlabeled_weight=7.0,
         unlabeled_ramp=LINEAR,
@@ -297,7 +298,7 @@ def test_remixmatch_loss_equals_its_closed_form_at_every_step(given, monkeypatch
         strong_views=strong_views,
         temperature=0.4,
         marginal=marginal,
-        alignment=DistributionAlignment(decay=0.7),
+        alignment=DistributionAlignment(decay=0.7, start="uniform"),
         alpha=0.6,
         weight_per="image",
         guess_moves_statistics=False,

@@ -33,7 +33,7 @@ WITH_TABLE = {
     "curriculum": lambda: CurriculumThreshold(threshold=0.7),
     "fixed": lambda: FixedThreshold(threshold=0.7),
     "self_adaptive": lambda: SelfAdaptiveThreshold(decay=0.9, clamp_min=0.0, clamp_max=1.0),
-    "gaussian": lambda: TruncatedGaussian(decay=0.9, n_sigma=2.0, uniform_alignment=True),
+    "gaussian": lambda: TruncatedGaussian(decay=0.9, n_sigma=2.0, uniform_alignment=True, alignment_start="uniform"),
 }
 
 
@@ -54,7 +54,7 @@ def ce(logits, target):
 
 
 class Problem:
-    """A linear network, 4 labeled and 12 unlabeled points in two views each, and a method's step on them."""
+    """A linear network, 4 labeled points in two views and 12 unlabeled ones in three, and a method's step on them."""
 
     def __init__(self, seed=2):
         rng = np.random.default_rng(seed)
@@ -63,6 +63,7 @@ class Problem:
         self.u, self.u2 = rng.normal(size=(2, 12, 5))
         self.target = np.array([0, 1, 2, 0])
         self.index = rng.permutation(IMAGES)[:12]
+        self.u3 = rng.normal(size=(12, 5))
 
     def student(self):
         student = nn.Linear(5, CLASSES, bias=False)
@@ -72,7 +73,7 @@ class Problem:
     def run(self, method, step=STEP):
         """The step's output; also keeps the images, so that their gradients can be asked for."""
         self.labeled = [f32(v).requires_grad_() for v in (self.x, self.x2)][: len(method.views.labeled)]
-        self.unlabeled = [f32(v).requires_grad_() for v in (self.u, self.u2)][: len(method.views.unlabeled)]
+        self.unlabeled = [f32(v).requires_grad_() for v in (self.u, self.u2, self.u3)][: len(method.views.unlabeled)]
         output = method.training_step(
             Labeled(torch.arange(4), tuple(self.labeled), torch.tensor(self.target)),
             Unlabeled(torch.tensor(self.index), tuple(self.unlabeled)),
@@ -178,7 +179,7 @@ def test_self_adaptive_thresholds_equal_a_loop(low, high):
 @pytest.mark.parametrize("aligned", [True, False])
 def test_gaussian_weights_equal_a_loop(aligned):
     rng = np.random.default_rng(6)
-    weighting = bound(TruncatedGaussian(decay=0.9, n_sigma=2.0, uniform_alignment=aligned))
+    weighting = bound(TruncatedGaussian(decay=0.9, n_sigma=2.0, uniform_alignment=aligned, alignment_start="uniform"))
     mean, variance, model = 1 / CLASSES, 1.0, np.full(CLASSES, 1 / CLASSES)
     for _ in range(8):
         p = predictions(rng, 10)
@@ -198,7 +199,7 @@ def test_gaussian_weights_equal_a_loop(aligned):
 
 
 def test_a_batch_of_one_image_has_a_finite_weight():
-    weighting = bound(TruncatedGaussian(decay=0.0, n_sigma=2.0, uniform_alignment=False))
+    weighting = bound(TruncatedGaussian(decay=0.0, n_sigma=2.0, uniform_alignment=False, alignment_start="uniform"))
     assert weighting(f32([[0.5, 0.3, 0.2]]), torch.tensor([0])).tolist() == [1]
 
 
@@ -219,7 +220,9 @@ def test_weights_are_of_the_image_whatever_its_place(name):
 
 def test_alignment_equals_a_loop_with_and_without_labeled_predictions():
     rng = np.random.default_rng(8)
-    to_labeled, to_uniform = (DistributionAlignment(decay=0.9).bind(num_classes=CLASSES) for _ in range(2))
+    to_labeled, to_uniform = (
+        DistributionAlignment(decay=0.9, start="uniform").bind(num_classes=CLASSES) for _ in range(2)
+    )
     model, target = np.full(CLASSES, 1 / CLASSES), np.full(CLASSES, 1 / CLASSES)
     for _ in range(5):
         p, labeled = predictions(rng, 10), predictions(rng, 4)
@@ -233,7 +236,7 @@ def test_alignment_equals_a_loop_with_and_without_labeled_predictions():
 def test_alignment_without_memory_moves_the_marginal_to_the_target():
     rng = np.random.default_rng(9)
     p = softmax(rng.normal(size=(200, CLASSES)) + [1.0, 0, 0])
-    aligned = DistributionAlignment(decay=0.0).bind(num_classes=CLASSES)(f32(p), None).mean(0)
+    aligned = DistributionAlignment(decay=0.0, start="uniform").bind(num_classes=CLASSES)(f32(p), None).mean(0)
     assert abs(aligned - 1 / CLASSES).max() < 0.3 * abs(p.mean(0) - 1 / CLASSES).max()
 
 
@@ -262,7 +265,7 @@ def test_fixmatch_without_a_confident_image_is_supervised():
 
 def test_softmatch_weighs_the_unaligned_pseudo_label_by_the_aligned_confidence():
     problem = Problem()
-    weighting = TruncatedGaussian(decay=0.5, n_sigma=2.0, uniform_alignment=True)
+    weighting = TruncatedGaussian(decay=0.5, n_sigma=2.0, uniform_alignment=True, alignment_start="uniform")
     output = problem.run(fixmatch(problem.student(), weighting))
     q = softmax(problem.z(problem.u))
     aligned = q / CLASSES / (0.5 / CLASSES + 0.5 * q.mean(0))
@@ -438,13 +441,15 @@ def test_freematch_needs_the_self_adaptive_threshold():
 # Pseudo-Label, UDA, AdaMatch
 
 
-def test_pseudo_label_loss_and_gradient_equal_their_closed_form():
+@pytest.mark.parametrize("passes", ["together", "separate"])
+def test_pseudo_label_loss_and_gradient_equal_their_closed_form(passes):
     problem = Problem()
     one = PseudoLabel(
         student=problem.student(),
         weighting=FixedThreshold(threshold=0.8),
         unlabeled_weight=2.0,
         unlabeled_ramp=Constant(steps=100, warmup=0.4, warmup_shape="linear"),
+        passes=passes,
         **FACTS,
     )
     output = problem.run(one)
@@ -510,7 +515,9 @@ def adamatch(student, **changes):
         "unlabeled_weight": 2.0,
         "unlabeled_ramp": Constant(steps=100, warmup=0.5, warmup_shape="cosine"),
     } | changes
-    return AdaMatch(student=student, num_classes=CLASSES, alignment=DistributionAlignment(decay=0.5), **keys)
+    return AdaMatch(
+        student=student, num_classes=CLASSES, alignment=DistributionAlignment(decay=0.5, start="uniform"), **keys
+    )
 
 
 class Norm(nn.Module):

@@ -5,6 +5,7 @@ import math
 import pytest
 import torch
 from torch import nn
+from torch.nn import functional
 
 from meanteacher.config.errors import UserError
 from meanteacher.models import batch_norm
@@ -13,6 +14,7 @@ from meanteacher.models.wide_resnet import WideResNet
 OPTIONS = {
     "stages": 3,
     "first_stride": 1,
+    "first_blocks": "preactivated",
     "dropout": 0.0,
     "activation": "leaky_relu",
     "slope": 0.1,
@@ -93,3 +95,60 @@ def test_sufficient_momentum_suffices_and_the_next_smaller_one_does_not(steps, s
     assert (1 - momentum) ** steps <= share + 1e-9
     smaller = (digit - 1) * scale if digit > 1 else 0.9 * scale
     assert (1 - smaller) ** steps > share
+
+
+def blog_wiring(state: dict, images: torch.Tensor, epsilon: float) -> torch.Tensor:
+    """The logits of the blog post's WRN-10-2 in training mode; `state` receives the new running statistics.
+
+    Written from its description (README.md, section 3.2, of fakerlove1/2017-NIPS-MeanTeacher-Cifar10, commit 882876d):
+    in the first block of stages 2 and 3 the output of the first batch norm is not used.
+    """
+
+    def normalized(x: torch.Tensor, name: str) -> torch.Tensor:
+        mean, variance = x.mean((0, 2, 3)), x.var((0, 2, 3), correction=0)
+        unbiased = variance * x[:, 0].numel() / (x[:, 0].numel() - 1)
+        state[f"{name}.running_mean"] = 0.999 * state[f"{name}.running_mean"] + 0.001 * mean.detach()
+        state[f"{name}.running_var"] = 0.999 * state[f"{name}.running_var"] + 0.001 * unbiased.detach()
+        scale = state[f"{name}.weight"] / (variance + epsilon).sqrt()
+        y = x * scale[:, None, None] + (state[f"{name}.bias"] - mean * scale)[:, None, None]
+        return torch.where(y > 0, y, 0.1 * y)
+
+    x = functional.conv2d(images, state["stem.weight"], padding=1)
+    for block, stride in ((0, 1), (1, 2), (2, 2)):
+        name = f"blocks.{block}"
+        if block == 0:
+            x = normalized(x, f"{name}.enter.0")
+        hidden = functional.conv2d(x, state[f"{name}.body.0.weight"], stride=stride, padding=1)
+        hidden = functional.conv2d(normalized(hidden, f"{name}.body.1"), state[f"{name}.body.4.weight"], padding=1)
+        x = functional.conv2d(x, state[f"{name}.shortcut.weight"], stride=stride) + hidden
+    return normalized(x, "exit.0").mean((2, 3)) @ state["classifier.weight"].T + state["classifier.bias"]
+
+
+def test_raw_first_blocks_equal_the_blogs_wiring_in_logits_gradients_and_statistics():
+    torch.manual_seed(0)
+    epsilon = 1e-5
+    network = build(width=2, first_blocks="raw", bn_epsilon=epsilon).double()
+    state = {name: value.detach().clone() for name, value in network.state_dict().items()}
+    weights = {name: state[name].requires_grad_() for name, _ in network.named_parameters()}
+    images, target = torch.randn(6, 3, 8, 8, dtype=torch.float64), torch.arange(6)
+    logits, expected = network(images), blog_wiring(state, images, epsilon)
+    torch.testing.assert_close(logits, expected)
+    for output in (logits, expected):
+        functional.cross_entropy(output, target).backward()
+    for name, parameter in network.named_parameters():
+        torch.testing.assert_close(parameter.grad, weights[name].grad)
+    for name, buffer in network.named_buffers():
+        if "running" in name:
+            torch.testing.assert_close(buffer, state[name])
+
+
+def test_preactivated_first_blocks_are_another_network():
+    networks = []
+    for first_blocks in ("preactivated", "raw"):
+        torch.manual_seed(0)
+        networks.append(build(width=2, first_blocks=first_blocks))
+    preactivated, raw = networks
+    missing, unexpected = raw.load_state_dict(preactivated.state_dict(), strict=False)
+    assert not missing and {name.split(".")[1] for name in unexpected} == {"1", "2"}, "their batch norms are left out"
+    images = torch.randn(4, 3, 8, 8)
+    assert not torch.allclose(preactivated(images), raw(images), rtol=0.01)

@@ -199,3 +199,10 @@ def test_pool_averages_over_the_positions_of_every_layout():
     torch.testing.assert_close(model.pool(values.permute(0, 2, 3, 1)), expected)
     torch.testing.assert_close(model.pool(values.flatten(2).transpose(1, 2)), expected)
     assert torch.equal(model.pool(expected), expected)
+
+
+def test_shake_shakes_convolutions_start_with_fan_out_variance():
+    model = network("shake_shake_26_2x96d", *SMALL["shake_shake_26_2x96d"])
+    for conv in (m for m in model.modules() if isinstance(m, nn.Conv2d)):
+        expected = (2 / (conv.out_channels * conv.kernel_size[0] ** 2)) ** 0.5
+        assert conv.weight.std().item() == pytest.approx(expected, rel=0.2)

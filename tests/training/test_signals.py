@@ -56,3 +56,30 @@ def test_ctrl_c_terminates_ray_workers_and_no_other_process():
     finally:
         other.kill()
         other.wait()
+
+
+def test_a_closed_terminal_stops_a_run_unless_the_signal_is_ignored():
+    with signals.stop_signals() as stop:
+        signal.raise_signal(signal.SIGHUP)
+        assert stop == [signal.SIGHUP]
+    previous = signal.signal(signal.SIGHUP, signal.SIG_IGN)  # as under nohup
+    try:
+        with signals.stop_signals() as stop, signals.raise_on_termination():
+            signal.raise_signal(signal.SIGHUP)
+            assert not stop
+    finally:
+        signal.signal(signal.SIGHUP, previous)
+
+
+def test_sigusr1_is_a_request_to_save():
+    with signals.save_requests() as requests:
+        signal.raise_signal(signal.SIGUSR1)
+        assert requests
+    assert signal.getsignal(signal.SIGUSR1) == signal.SIG_DFL
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
+def test_termination_before_training_is_raised(number):
+    with pytest.raises(KeyboardInterrupt), signals.raise_on_termination():
+        signal.raise_signal(number)
+    assert signal.getsignal(number) == signal.SIG_DFL

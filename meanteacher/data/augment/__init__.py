@@ -6,12 +6,13 @@ of your own subclasses `Operation`. This folder imports `meanteacher.config` and
 """
 
 from meanteacher.data.augment.color import Jitter
-from meanteacher.data.augment.cutout import Cutout
+from meanteacher.data.augment.cutout import Cutout, RandomCutout
 from meanteacher.data.augment.geometric import CropResize, Flip, Translate
 from meanteacher.data.augment.noise import GaussianNoise
-from meanteacher.data.augment.normalize import ZCA, FittedNormalization, Normalize
+from meanteacher.data.augment.normalize import ZCA, FittedNormalization, Normalize, NormalizeEachImage
 from meanteacher.data.augment.operation import Operation
 from meanteacher.data.augment.randaugment import RandAugment
+from meanteacher.data.augment.randaugment_levels import RandAugmentLevels
 from meanteacher.data.augment.views import Augment
 
 __all__ = [
@@ -24,7 +25,10 @@ __all__ = [
     "GaussianNoise",
     "Jitter",
     "Normalize",
+    "NormalizeEachImage",
     "Operation",
     "RandAugment",
+    "RandAugmentLevels",
+    "RandomCutout",
     "Translate",
 ]

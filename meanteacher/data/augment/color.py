@@ -16,6 +16,8 @@ class Jitter(Operation):
     Strength 0 skips a step. Images with one channel keep their saturation and hue.
     """
 
+    needs_unit_range = True
+
     def __init__(
         self,
         *,

@@ -36,7 +36,29 @@ class Cutout(Operation):
 
     def apply(self, images: Tensor, row: Tensor, column: Tensor) -> Tensor:
         side = self._side_in_pixels(*images.shape[2:])
+        return self._fill(images, row - side // 2, column - side // 2, side)
+
+    def _fill(self, images: Tensor, top: Tensor, left: Tensor, side: int | Tensor) -> Tensor:
         rows, columns = self._grid(images)
-        rows, columns = rows - row + side // 2, columns - column + side // 2
+        rows, columns = rows - top, columns - left
         inside = (rows >= 0) & (rows < side) & (columns >= 0) & (columns < side)
         return torch.where(inside, self.value, images)
+
+
+class RandomCutout(Cutout):
+    """Cutout of a random side v ~ U(0, side), relative to the image's shorter side, as in TorchSSL and USB.
+
+    The square starts at max(center − v/2, 0), rounded down, so that it is not clipped at the top and left borders. It
+    covers the whole number of pixels below v, plus 1.
+    """
+
+    def draw(self, images: Tensor, generator: Generator) -> tuple[Tensor, Tensor, Tensor]:
+        """The top, left and side of the square in pixels: int64."""
+        height, width = images.shape[2:]
+        row, column, share = self._uniform(3, images, generator)
+        length = share * (self.side * min(height, width))
+        top, left = ((center - length / 2).clamp(min=0).long() for center in (row * height, column * width))
+        return top, left, length.long() + 1
+
+    def apply(self, images: Tensor, top: Tensor, left: Tensor, side: Tensor) -> Tensor:
+        return self._fill(images, top, left, side)

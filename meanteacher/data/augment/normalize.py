@@ -23,6 +23,10 @@ ZCA_VALUES = 2**15
 """The largest number of values per image, C·H·W, for ZCA; its matrix of float64 then takes 8 GiB."""
 
 
+IMAGE_EPSILON = 1e-12
+"""Added to the variance of an image."""
+
+
 class FittedNormalization:
     """A normalization: float32 [B, C, H, W] in [0, 1] to float32 [B, C, H, W].
 
@@ -81,6 +85,23 @@ class Normalize(FittedNormalization):
 
     def apply(self, images: Tensor) -> Tensor:
         return (images - self.mean) / self.std
+
+
+class NormalizeEachImage(FittedNormalization):
+    """(x − mean) / std with the mean and the standard deviation of each image over all of its channels and pixels.
+
+    Tarvainen & Valpola (2017) normalize SVHN this way. An image of one value becomes 0.
+    """
+
+    def fit(self, pixels: np.ndarray) -> None:
+        """Nothing to compute: the statistics are those of the image itself."""
+
+    def __call__(self, images: Tensor) -> Tensor:
+        return self.apply(images)
+
+    def apply(self, images: Tensor) -> Tensor:
+        centered = images - images.mean((1, 2, 3), keepdim=True)
+        return centered * (centered.square().mean((1, 2, 3), keepdim=True) + IMAGE_EPSILON).rsqrt()
 
 
 class ZCA(FittedNormalization):

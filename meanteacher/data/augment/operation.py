@@ -40,6 +40,9 @@ class Operation:
     after_normalization = False
     """If True, the operation is applied to normalized images, whose values are not limited to [0, 1]."""
 
+    needs_unit_range = False
+    """Whether the operation relies on values in [0, 1], so that it must come before the normalization."""
+
     def draw(self, images: Tensor, generator: Generator) -> tuple[Tensor, ...]:
         """The random parameters, one set per image."""
         raise NotImplementedError

@@ -60,6 +60,8 @@ class RandAugment(Operation):
     Raises UserError if enhance_min is greater than enhance_max.
     """
 
+    needs_unit_range = True
+
     def __init__(
         self,
         *,
@@ -88,13 +90,17 @@ class RandAugment(Operation):
         uniforms = self._uniform(3 * self.operations, images, generator)
         choice, application, strength = uniforms.unflatten(0, (3, self.operations))
         kind = torch.where(application < self.probability, (choice * len(OPERATIONS)).long(), IDENTITY)
+        return kind, self._magnitude(kind, strength)
+
+    def _magnitude(self, kind: Tensor, strength: Tensor) -> Tensor:
+        """The magnitudes of operations of some kind. strength: U[0, 1)."""
         signed = 2 * strength - 1
         magnitude = torch.where(kind == POSTERIZE, (self.bits + (9 - self.bits) * strength).floor(), strength)
         enhance = self.enhance_min + (self.enhance_max - self.enhance_min) * strength
         magnitude = torch.where(kind >= BRIGHTNESS, enhance, magnitude)
         magnitude = torch.where(kind >= ROTATE, signed * self.degrees, magnitude)
         magnitude = torch.where(kind >= SHEAR_X, signed * self.shear, magnitude)
-        return kind, torch.where(kind >= TRANSLATE_X, signed * self.translate, magnitude)
+        return torch.where(kind >= TRANSLATE_X, signed * self.translate, magnitude)
 
     def apply(self, images: Tensor, kind: Tensor, magnitude: Tensor) -> Tensor:
         factor = torch.where((kind >= BRIGHTNESS) & (kind <= SHARPNESS), magnitude, 1.0)

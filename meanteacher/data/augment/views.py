@@ -13,20 +13,27 @@ class Augment:
     """Named views of a batch: uint8 [B, C, H, W] to float32 [B, C, H, W], normalized, in channels-last memory format.
 
     views: for each name, the operations in the order of application; those with `after_normalization` are applied after
-    the normalization. normalize: fitted to the training images by `fit`.
+    the normalization. normalize_first: apply all operations after the normalization, as where whitened images are
+    stored and then translated and flipped; the operations must not rely on values in [0, 1]. normalize: fitted to the
+    training images by `fit`.
     """
 
-    def __init__(self, *, views: dict[str, dict[str, Operation]], normalize: FittedNormalization):
-        self.views, self.normalize = views, normalize
+    def __init__(
+        self, *, views: dict[str, dict[str, Operation]], normalize: FittedNormalization, normalize_first: bool
+    ):
+        self.views, self.normalize, self.normalize_first = views, normalize, normalize_first
 
     def fit(self, pixels: np.ndarray) -> None:
         """Fit the normalization to the training images, uint8 [N, C, H, W].
 
-        Raises UserError if these images cannot be normalized or an operation cannot process images of their shape.
+        Raises UserError if these images cannot be normalized, or if an operation cannot process images of their shape
+        or normalized images.
         """
         for view, operations in self.views.items():
             for name, operation in operations.items():
                 try:
+                    if self.normalize_first and operation.needs_unit_range:
+                        raise UserError("needs images in [0, 1]; use augment.normalize_first=false")
                     operation.check(*pixels.shape[1:])
                 except UserError as error:
                     raise UserError(f"augment.views.{view}.{name}: {error}") from None
@@ -42,12 +49,13 @@ class Augment:
         if view not in self.views:
             raise UserError(f"augment has no view {view!r}; its views: {', '.join(self.views)}")
         operations = self.views[view].values()
+        before = [o for o in operations if not (self.normalize_first or o.after_normalization)]
         images = images.float() / 255
-        for operation in operations:
-            images = images if operation.after_normalization else operation(images, generator)
+        for operation in before:
+            images = operation(images, generator)
         images = self.normalize(images)
         for operation in operations:
-            images = operation(images, generator) if operation.after_normalization else images
+            images = images if operation in before else operation(images, generator)
         return images.contiguous(memory_format=torch.channels_last)
 
     def evaluation(self, images: Tensor) -> Tensor:

@@ -7,16 +7,28 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from meanteacher.config.types import Literal
 
-def noise(z: Tensor, head: nn.Linear, *, width: float) -> Tensor:
-    """z(1 + n) with n ~ U(−width, width) for each value."""
-    return z * (1 + width * (2 * torch.rand(z.shape, device=z.device) - 1))
+DrawPer = Literal["image", "batch"]
 
 
-def drop(z: Tensor, head: nn.Linear, *, low: float, high: float) -> Tensor:
-    """Set positions to 0 where the mean over channels is at least γ times its maximum; γ ~ U(low, high) per image."""
+def _draws(z: Tensor, per: DrawPer) -> int:
+    return len(z) if per == "image" else 1
+
+
+def noise(z: Tensor, head: nn.Linear, *, width: float, per: DrawPer) -> Tensor:
+    """z(1 + n) with n ~ U(−width, width) for each value, drawn for each image, or once for all images of the batch."""
+    uniform = torch.rand(_draws(z, per), *z.shape[1:], device=z.device)
+    return z * (1 + width * (2 * uniform - 1))
+
+
+def drop(z: Tensor, head: nn.Linear, *, low: float, high: float, per: DrawPer) -> Tensor:
+    """Set positions to 0 where the mean over channels is at least γ times the image's maximum of it.
+
+    γ ~ U(low, high), drawn for each image, or once for all images of the batch.
+    """
     attention = z.detach().float().mean(dim=1, keepdim=True)
-    gamma = low + (high - low) * torch.rand(len(z), 1, 1, 1, device=z.device)
+    gamma = low + (high - low) * torch.rand(_draws(z, per), 1, 1, 1, device=z.device)
     return z * (attention < gamma * attention.amax((2, 3), keepdim=True))
 
 

@@ -10,7 +10,7 @@ from typing import Self
 import torch
 from torch import Tensor, nn
 
-from meanteacher.config.types import Decay, Fraction, PositiveFloat
+from meanteacher.config.types import Decay, Fraction, Literal, PositiveFloat
 from meanteacher.methods.common.alignment import DistributionAlignment
 from meanteacher.methods.common.losses import one_hot
 
@@ -112,17 +112,28 @@ class TruncatedGaussian(Weighting):
 
     μ and σ²: running means of the mean and the unbiased variance of m over the batch; they start at 1/C and 1 and are
     updated before they are used. decay: of both. n_sigma: n. uniform_alignment: compute m from p aligned to the uniform
-    class marginal (`DistributionAlignment` with the same decay); the pseudo-label is still that of the unaligned p.
+    class marginal (`DistributionAlignment` with the same decay and with `alignment_start`); the pseudo-label is still
+    that of the unaligned p.
     """
 
-    def __init__(self, *, decay: Decay, n_sigma: PositiveFloat, uniform_alignment: bool):
+    def __init__(
+        self,
+        *,
+        decay: Decay,
+        n_sigma: PositiveFloat,
+        uniform_alignment: bool,
+        alignment_start: Literal["uniform", "first_batch"],
+    ):
         super().__init__()
         self.decay, self.n_sigma, self.uniform_alignment = decay, n_sigma, uniform_alignment
+        self.alignment_start = alignment_start
 
     def bind(self, *, num_classes: int, num_images: int) -> Self:
         self.register_buffer("mean", torch.tensor(1 / num_classes))
         self.register_buffer("variance", torch.tensor(1.0))
-        self.alignment = DistributionAlignment(decay=self.decay).bind(num_classes=num_classes)
+        self.alignment = DistributionAlignment(decay=self.decay, start=self.alignment_start).bind(
+            num_classes=num_classes
+        )
         return self
 
     def forward(self, probabilities: Tensor, index: Tensor) -> Tensor:

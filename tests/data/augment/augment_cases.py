@@ -9,6 +9,7 @@ from meanteacher.data.augment import (
     Flip,
     GaussianNoise,
     Jitter,
+    RandomCutout,
     Translate,
 )
 
@@ -21,6 +22,7 @@ OPERATIONS = [
     Jitter(brightness=0.4, contrast=0.4, saturation=0.4, hue=0.2),
     GaussianNoise(std=0.15),
     Cutout(side=0.5, value=0.5),
+    RandomCutout(side=0.5, value=0.5),
 ]
 SHAPES = [(12, 3, 16, 16), (12, 1, 16, 16), (12, 3, 11, 18)]
 

@@ -9,6 +9,7 @@ from meanteacher.config.errors import UserError
 from meanteacher.data.augment import (
     ZCA,
     Normalize,
+    NormalizeEachImage,
 )
 from meanteacher.data.augment import normalize as normalize_module
 
@@ -105,3 +106,13 @@ def test_fitted_tensors_are_on_the_device(build, first):
     for step in ("fit", "to") if first == "fit" else ("to", "fit"):
         normalize.fit(random_pixels(20)) if step == "fit" else normalize.to("meta")
     assert {tensor.device.type for tensor in vars(normalize).values() if isinstance(tensor, torch.Tensor)} == {"meta"}
+
+
+def test_each_image_is_normalized_over_all_of_its_values():
+    pixels = random_pixels(6)
+    pixels[0] = 7
+    normalize = NormalizeEachImage()
+    normalize.fit(pixels)
+    x = pixels.astype(np.float64) / 255
+    expected = (x - x.mean((1, 2, 3), keepdims=True)) / np.maximum(x.std((1, 2, 3), keepdims=True), 1e-6)
+    assert normalize(torch.from_numpy(pixels) / 255).numpy() == pytest.approx(expected, abs=1e-4)

@@ -17,6 +17,7 @@ from meanteacher.data.augment import (
     Flip,
     GaussianNoise,
     Jitter,
+    RandomCutout,
     Translate,
 )
 
@@ -140,6 +141,21 @@ def test_cutout_matches_slicing(shape, share):
         return image
 
     assert_each_matches(Cutout(side=share, value=0.25), random_images(shape), reference, 0)
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+def test_random_cutout_fills_a_square_that_starts_inside_the_image(shape):
+    def reference(image, top, left, side):
+        image = image.clone()
+        image[:, top : top + side, left : left + side] = 0.25
+        return image
+
+    operation = RandomCutout(side=0.5, value=0.25)
+    assert_each_matches(operation, random_images(shape), reference, 0)
+    top, left, side = operation.draw(torch.empty(4000, 3, 12, 12), generator())
+    assert side.unique().tolist() == list(range(1, 7)) and top.min() == left.min() == 0 and top.max() == 11
+    assert side.float().mean().item() == pytest.approx(3.5, abs=0.1)
+    assert (top == 0).float().mean().item() == pytest.approx(1 / 12 + 1.5 / 12, abs=0.02), "center below 1 + v / 2"
 
 
 @pytest.mark.parametrize("operation", OPERATIONS, ids=operation_name)

@@ -7,6 +7,7 @@ from PIL import Image, ImageEnhance, ImageOps
 from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from meanteacher.data.augment import RandAugmentLevels
 from meanteacher.data.augment.randaugment import OPERATIONS, RandAugment
 
 KEYS = {
@@ -195,3 +196,24 @@ def test_no_synchronization_and_no_data_dependent_shape(shape):
         augment(random_images(shape), generator())
     with FakeTensorMode():
         assert augment(torch.rand(shape), generator()).shape == shape
+
+
+def test_levels_have_the_magnitudes_of_fixmatchs_authors():
+    levels = np.arange(1, 10)
+    signed = np.concatenate([-levels[::-1], levels])
+    expected = (
+        dict.fromkeys(["Brightness", "Color", "Contrast", "Sharpness"], 0.1 + 1.8 * levels / 10)
+        | dict.fromkeys(["ShearX", "ShearY"], 0.3 * signed / 10)
+        | dict.fromkeys(["TranslateX", "TranslateY"], signed / 32)
+        | {"Rotate": [int(level * 30 / 10) * s for s in (-1, 1) for level in levels]}
+        | {"Posterize": [4 - int(level * 4 / 10) for level in levels]}
+        | {"Solarize": [(256 - int(level * 256 / 10)) / 256 for level in levels]}
+    )
+    augment = RandAugmentLevels(operations=2, probability=1.0, fill=0.5)
+    kinds, magnitudes = augment.draw(torch.empty(20_000, 1, 1, 1), generator())
+    for name, values in expected.items():
+        drawn = magnitudes[kinds == OPERATIONS.index(name)].unique().numpy()
+        assert drawn == pytest.approx(np.unique(values), rel=1e-5), name
+    assert ((kinds == OPERATIONS.index("Rotate")) & (magnitudes == 27)).float().mean() == pytest.approx(
+        1 / 14 / 18, rel=0.2
+    )

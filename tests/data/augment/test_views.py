@@ -49,7 +49,9 @@ def test_operations_are_applied_in_order():
     pixels = random_pixels(50)
     calls = []
     late, early, last = Recorder(100, True, calls), Recorder(1, False, calls), Recorder(3, False, calls)
-    view = Augment(views={"weak": {"late": late, "early": early, "last": last}}, normalize=Normalize())
+    view = Augment(
+        views={"weak": {"late": late, "early": early, "last": last}}, normalize=Normalize(), normalize_first=False
+    )
     view.fit(pixels)
     result = view(torch.from_numpy(pixels), "weak", generator())
     unit = torch.from_numpy(pixels) / 255
@@ -61,12 +63,12 @@ def test_operations_are_applied_in_order():
 
 def test_noise_comes_after_normalization():
     pixels = random_pixels(64, side=16)
-    view = Augment(views={"noisy": {"noise": GaussianNoise(std=0.15)}}, normalize=Normalize())
+    view = Augment(views={"noisy": {"noise": GaussianNoise(std=0.15)}}, normalize=Normalize(), normalize_first=False)
     view.fit(pixels)
     images = torch.from_numpy(pixels)
     noise = view(images, "noisy", generator()) - view.evaluation(images)
     assert noise.std().item() == pytest.approx(0.15, rel=0.02)
-    assert [operation.after_normalization for operation in OPERATIONS] == [False] * 5 + [True, False]
+    assert [operation.after_normalization for operation in OPERATIONS] == [False] * 5 + [True, False, False]
 
 
 @pytest.mark.parametrize("channels", [1, 3])
@@ -74,7 +76,7 @@ def test_noise_comes_after_normalization():
 def test_views_are_normalized_and_keep_their_input(channels, normalize):
     pixels = random_pixels(40, channels)
     steps = {str(position): operation for position, operation in enumerate(OPERATIONS)}
-    view = Augment(views={"strong": steps, "plain": {}}, normalize=normalize)
+    view = Augment(views={"strong": steps, "plain": {}}, normalize=normalize, normalize_first=False)
     view.fit(pixels)
     assert view.to("cpu") is view
     images = torch.from_numpy(pixels)[:16]
@@ -89,9 +91,25 @@ def test_views_are_normalized_and_keep_their_input(channels, normalize):
 
 
 def test_unknown_view_is_refused():
-    view = Augment(views={"weak": {}, "strong": {}}, normalize=Normalize())
+    view = Augment(views={"weak": {}, "strong": {}}, normalize=Normalize(), normalize_first=False)
     with pytest.raises(UserError, match="^augment has no view 'strnog'; its views: weak, strong$"):
         view(torch.zeros(1, 3, 4, 4, dtype=torch.uint8), "strnog", generator())
+
+
+def test_normalize_first_applies_every_operation_to_the_normalized_images():
+    pixels, calls = random_pixels(50), []
+    operations = {"first": Recorder(2, False, calls), "second": Recorder(100, True, calls)}
+    augment = Augment(views={"weak": operations}, normalize=ZCA(scale=55.0, epsilon=0.1), normalize_first=True)
+    augment.fit(pixels)
+    result = augment(torch.from_numpy(pixels), "weak", generator())
+    torch.testing.assert_close(result, augment.normalize(torch.from_numpy(pixels) / 255) + 102)
+    assert [number for number, _ in calls] == [2, 100]
+
+
+def test_operations_on_pixel_values_are_refused_after_the_normalization():
+    augment = Augment(views={"strong": {"ra": RandAugment(**RANDAUGMENT)}}, normalize=Normalize(), normalize_first=True)
+    with pytest.raises(UserError, match="views.strong.ra: needs images in .*use augment.normalize_first=false"):
+        augment.fit(random_pixels(5))
 
 
 @pytest.mark.parametrize(
@@ -104,7 +122,7 @@ def test_unknown_view_is_refused():
     ],
 )
 def test_shapes_that_an_operation_cannot_process_are_refused_by_name(operation, shape, words):
-    augment = Augment(views={"weak": {}, "strong": {"second": operation}}, normalize=Normalize())
+    augment = Augment(views={"weak": {}, "strong": {"second": operation}}, normalize=Normalize(), normalize_first=False)
     with pytest.raises(UserError, match=rf"^augment\.views\.strong\.second: .*{words}"):
         augment.fit(np.zeros((5, *shape), np.uint8))
 
@@ -116,6 +134,7 @@ def test_reversed_ranges_are_refused(key, value, target):
     settings = {"CropResize": {"scale_min": 0.5, "scale_max": 0.6}, "RandAugment": RANDAUGMENT}[target]
     operation = {"_target_": f"meanteacher.data.augment.{target}"} | settings
     node = {"_target_": "meanteacher.data.augment.Augment", "views": {"weak": {"operation": operation}}}
+    node["normalize_first"] = False
     node["normalize"] = {"_target_": "meanteacher.data.augment.Normalize"}
     assert build(node).views["weak"]
     operation[key] = value

@@ -1,0 +1,107 @@
+"""Faults in the middle of a run: loggers that fail, weights that diverge, files that cannot be written."""
+
+import json
+import signal
+
+import pytest
+import torch
+from test_run import go, history
+
+from meanteacher.config.errors import UserError
+from meanteacher.config.files import write_atomically
+from meanteacher.loggers import Logger
+from meanteacher.runs.run_dir import RunDir
+from meanteacher.runs.session import Session
+from meanteacher.training.checkpoint import Checkpoints
+from meanteacher.training.train_step import TrainStep
+
+
+class Failing(Logger):
+    """Fails in one of its methods; the others are recorded."""
+
+    def __init__(self, name: str):
+        self.calls = []
+        for method in ("start", "on_step", "log", "log_pictures", "finish"):
+            setattr(self, method, lambda *arguments, method=method: self.call(method, method == name))
+
+    def call(self, method: str, fails: bool) -> None:
+        self.calls.append(method)
+        if fails:
+            raise BrokenPipeError("its process was killed\nmore")
+
+
+@pytest.mark.parametrize("name", ["start", "on_step", "log", "log_pictures", "finish"])
+def test_a_logger_that_fails_is_left_out_and_the_run_goes_on(name, tmp_path, monkeypatch, caplog):
+    logger, real = Failing(name), Session.build_loggers
+    monkeypatch.setattr(Session, "build_loggers", lambda self, show: [*real(self, show), logger])
+    result = go(tmp_path / "run")
+    assert result.status == "finished" and len(history(tmp_path / "run")) > 2
+    assert caplog.text.count("Failing failed and records nothing from here on: its process was killed\n") == 1
+    assert logger.calls.count(name) == 1 and logger.calls[-1] == "finish"
+
+
+def test_a_state_that_is_not_finite_is_never_saved_or_evaluated(tmp_path, monkeypatch):
+    original = TrainStep.__call__
+
+    def poison_in_step_4(self, step):
+        original(self, step)
+        if step == 3:
+            next(self.method.student.parameters()).data.view(-1)[0] = float("nan")
+
+    monkeypatch.setattr(TrainStep, "__call__", poison_in_step_4)
+    often = ["trainer.checkpoint_minutes=0.0000001", "trainer.log_every=100", "eval_every=100"]
+    with pytest.raises(UserError, match=r"a weight is not finite by step 4; lower optimizer.lr .* last checkpoint is"):
+        go(tmp_path / "run", *often)
+    for name in ("checkpoint.pt", "checkpoint.previous.pt"):
+        saved = torch.load(tmp_path / "run" / name, weights_only=True)
+        assert saved["step"] <= 3 and all(value.isfinite().all() for value in saved["method"].values())
+    with pytest.raises(UserError, match="a weight is not finite by step 4"):
+        go(tmp_path / "other", "eval_every=4", "trainer.log_every=100")
+    monkeypatch.setattr(TrainStep, "__call__", original)
+    assert go(tmp_path / "run", *often).status == "finished"
+
+
+def test_a_result_that_cannot_be_written_does_not_hide_the_error_of_the_run(tmp_path, monkeypatch, caplog):
+    original = RunDir.write_result
+
+    def full(self, result):
+        if result.status != "running":
+            raise OSError(28, "No space left on device")
+        original(self, result)
+
+    monkeypatch.setattr(RunDir, "write_result", full)
+    with pytest.raises(UserError, match="the loss is not finite"):
+        go(tmp_path / "run", "optimizer.lr=1e30", "trainer.log_every=1")
+    assert "result.json cannot be written (No space left on device)" in caplog.text
+
+
+def test_writers_of_one_file_do_not_disturb_each_other(tmp_path):
+    from concurrent.futures import ThreadPoolExecutor
+
+    path = tmp_path / "file.json"
+    with ThreadPoolExecutor(4) as pool:
+        list(pool.map(lambda number: write_atomically(path, json.dumps([number] * 100)), range(400)))
+    assert len(set(json.loads(path.read_text()))) == 1 and [p.name for p in tmp_path.iterdir()] == ["file.json"]
+
+
+def test_sigusr1_saves_a_checkpoint_and_the_run_goes_on(tmp_path, monkeypatch):
+    original, saved = TrainStep.__call__, []
+
+    def request_in_step_3(self, step):
+        original(self, step)
+        if step == 2:
+            signal.raise_signal(signal.SIGUSR1)
+
+    monkeypatch.setattr(TrainStep, "__call__", request_in_step_3)
+    monkeypatch.setattr(Checkpoints, "save", lambda self, state: saved.append(state["step"]))
+    assert go(tmp_path / "run").status == "finished" and saved == [3, 6]
+
+
+def test_sigterm_while_the_run_starts_leaves_it_interrupted(tmp_path, monkeypatch):
+    def terminated(self, *arguments):
+        signal.raise_signal(signal.SIGTERM)
+
+    monkeypatch.setattr(Session, "build_trainer", terminated)
+    with pytest.raises(KeyboardInterrupt):
+        go(tmp_path / "run")
+    assert json.loads((tmp_path / "run/result.json").read_text())["status"] == "interrupted"
