@@ -9,19 +9,24 @@ from urllib.parse import quote
 import pandas as pd
 
 from meanteacher.comparison import page, pictures, tables
+from meanteacher.comparison.class_scores import class_tables
 from meanteacher.comparison.notes import list_commands, list_problems, write_notes
 from meanteacher.comparison.protocols import Protocol, group_runs, protocol_lines
 from meanteacher.comparison.published import published_for
 from meanteacher.comparison.results import Run, find_runs, read_sweep
+from meanteacher.comparison.rows import CLASS_SCORES
 from meanteacher.comparison.statistics import Statistics, compute_statistics
-from meanteacher.comparison.verdicts import write_verdicts
+from meanteacher.comparison.verdicts import write_captions, write_verdicts
+from meanteacher.config.digest import SCENARIO
 
 COLUMNS = [
     *("status", "counted", "protocol", "variant", "method", "dataset", "label", "seed", "split_seed", "network"),
     *("deployed", "error_last", "error_median_last_20", "error_best_on_test", "ece", "images_per_second"),
     *("training_seconds", "peak_memory_bytes", "digest", "commit", "folder"),
 ]
-"""Columns of comparison.csv."""
+"""Columns of comparison.csv. Those of `OPTIONAL_COLUMNS` follow where a run has them."""
+
+OPTIONAL_COLUMNS = (*SCENARIO, *CLASS_SCORES)
 
 
 @dataclass(frozen=True)
@@ -50,8 +55,9 @@ def assemble(paths: list[str | Path], out: Path, title: str | None) -> Assembly:
     document = page.Document(
         title=title,
         verdicts=write_verdicts(protocols, numbers, problems),
+        captions=write_captions(protocols, numbers),
         protocols=protocol_lines(protocols),
-        tables=[*errors, *further_tables(protocols, numbers, published, problems)],
+        tables=[*errors, *further_tables(protocols, numbers, published, problems, runs)],
         runs=tables.runs_table(numbers.table, [file_links(run, out) for run in runs]),
         notes=write_notes(runs, numbers),
         commands=list_commands(paths, out, title, runs),
@@ -61,7 +67,7 @@ def assemble(paths: list[str | Path], out: Path, title: str | None) -> Assembly:
     files = {
         "comparison.md": page.markdown(document),
         "comparison.html": page.html(document, svg.decode()),
-        "comparison.csv": numbers.table[COLUMNS].to_csv(index=False),
+        "comparison.csv": numbers.table[columns_of(numbers)].to_csv(index=False),
         "comparison.json": to_json(document, protocols, numbers, problems),
         "comparison.png": pictures.render(figure, "png"),
         "comparison.svg": svg,
@@ -87,25 +93,31 @@ def error_tables(text: str, score: str, protocols: list[Protocol], numbers: Stat
 
 
 def further_tables(
-    protocols: list[Protocol], numbers: Statistics, published: pd.DataFrame, problems: list[dict]
+    protocols: list[Protocol], numbers: Statistics, published: pd.DataFrame, problems: list[dict], runs: list[Run]
 ) -> list[tables.Table]:
     """All tables after the first ones, in reading order, without empty ones."""
     median = "Median error of the last 20 evaluations (%)"
-    pairs, labels, costs = [], [], []
+    pairs, labels, costs, classes = [], [], [], []
     for protocol in protocols:
 
         def heading(text: str, protocol: Protocol = protocol) -> str:
             return tables.heading_of(text, protocol, protocols)
 
         differences = numbers.pairs_of(protocol)
-        pairs.append(tables.pair_table(heading("Paired differences"), differences, protocol.decimals))
+        pairs.append(tables.pair_table(heading("Paired differences"), differences, protocol))
         rows = [row for row in numbers.efficiency if row["protocol"] == protocol.letter]
         labels.append(tables.efficiency_table(heading("Label efficiency"), rows))
         cost = numbers.cost[numbers.cost["protocol"] == protocol.letter]
-        costs.append(tables.cost_table(heading("Calibration and cost"), cost))
+        classes += class_tables(protocol, protocols, numbers, runs)
+        costs.append(tables.cost_table(heading("Calibration and cost"), cost, protocol.axis))
     medians = error_tables(median, "error_median_last_20", protocols, numbers)
     last = [tables.published_table(published), tables.problem_table(problems)]
-    return [table for table in [*medians, *pairs, *labels, *costs, *last] if table.rows]
+    return [table for table in [*medians, *pairs, *labels, *classes, *costs, *last] if table.rows]
+
+
+def columns_of(numbers: Statistics) -> list[str]:
+    """The columns of comparison.csv."""
+    return [*COLUMNS, *(name for name in OPTIONAL_COLUMNS if numbers.table[name].notna().any())]
 
 
 def file_links(run: Run, out: Path) -> list[tuple[str, str]]:
@@ -123,6 +135,7 @@ def to_json(document: page.Document, protocols: list[Protocol], numbers: Statist
     content = {
         "title": document.title,
         "verdicts": document.verdicts,
+        "captions": document.captions,
         "protocols": [
             {name: getattr(p, name) for name in ("letter", "shared", "differs", "fields")} for p in protocols
         ],
@@ -133,7 +146,7 @@ def to_json(document: page.Document, protocols: list[Protocol], numbers: Statist
         "problems": problems,
         "notes": document.notes,
         "commands": document.commands,
-        "runs": to_records(numbers.table[COLUMNS]),
+        "runs": to_records(numbers.table[columns_of(numbers)]),
     }
     return json.dumps(content, indent=1, allow_nan=False) + "\n"
 

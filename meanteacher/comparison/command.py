@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 class Comparison:
     """A comparison that was written.
 
-    verdicts: the sentences it begins with.
+    verdicts: the sentences it begins with, and those below its picture.
     summary: a row per protocol, variant, network and label count; errors as fractions.
     errors: the protocols and the error tables as Markdown, as shown in a terminal.
     problems: a dictionary per run that is in no number.
@@ -52,7 +52,7 @@ def compare(paths: list[str | Path], out: Path, title: str | None = None) -> Com
     out.mkdir(parents=True, exist_ok=True)
     table = assembly.numbers.table
     return Comparison(
-        verdicts=assembly.document.verdicts,
+        verdicts=[*assembly.document.verdicts, *assembly.document.captions],
         summary=assembly.numbers.summary,
         errors=errors_text(assembly),
         problems=assembly.problems,

@@ -7,12 +7,12 @@ from collections.abc import Sequence
 
 from meanteacher.comparison.settings import key
 from meanteacher.config.added_keys import ADDED_VIEWS, drop_added
-from meanteacher.config.digest import flatten
+from meanteacher.config.digest import SCENARIO, flatten
 from meanteacher.runs.result import Result, deployed_network
 
 IMAGE_LOCATION = {"dataset.data_dir", "dataset.root", "dataset.storage"}
 """Where the images are stored, which does not matter; the content of a folder is in `data.fingerprint`."""
-RUN_KEYS = ("steps", "eval_every", "validation")
+RUN_KEYS = ("steps", "eval_every", "validation", *SCENARIO)
 BATCHES = ("labeled_batch", "unlabeled_batch")
 
 

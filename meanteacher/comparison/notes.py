@@ -47,8 +47,8 @@ def write_notes(runs: list[Run], numbers: Statistics) -> list[str]:
     variants = summary[summary["deployed"]].groupby(["protocol", "method"])["variant"].nunique()
     if (variants > 1).any():
         lines.append("Of a method's variants, the best one is the best on the test part, so its error is optimistic.")
-    seeds = counted.groupby(["protocol", "label", "variant"])["seed"].agg(frozenset)
-    if (seeds.groupby(["protocol", "label"]).nunique() > 1).any():
+    seeds = counted.groupby(["protocol", "label", "point", "variant"])["seed"].agg(frozenset)
+    if (seeds.groupby(["protocol", "label", "point"]).nunique() > 1).any():
         lines.append(
             "Not all means at a label count are over the same seeds; paired differences are over shared seeds only."
         )
@@ -62,6 +62,8 @@ def write_notes(runs: list[Run], numbers: Statistics) -> list[str]:
 def count_notes(runs: list[Run], numbers: Statistics) -> list[str]:
     """Notes on copies, on runs that are not bitwise repeatable, and on runs that cannot be paired."""
     lines, copies = [], numbers.copies
+    if len(numbers.at_points) > len(numbers.table):
+        lines.append(f"{BASELINE} uses no unlabeled images, so each of its runs counts at every point of the axis.")
     if copies:
         lines.append(
             f"{copies} finished run{'s occur' if copies > 1 else ' occurs'} twice with equal scores; counted once."

@@ -11,10 +11,11 @@ from meanteacher.comparison.tables import Cell, Table
 
 @dataclass(frozen=True)
 class Document:
-    """The content of a comparison, in order. runs: a table that only the page has."""
+    """The content of a comparison, in order. captions: below the picture. runs: a table that only the page has."""
 
     title: str
     verdicts: list[str]
+    captions: list[str]
     protocols: list[str]
     tables: list[Table]
     runs: Table
@@ -25,6 +26,7 @@ class Document:
 def markdown(document: Document) -> str:
     """The document as Markdown. It links to the picture in comparison.png."""
     parts = [f"# {escape(document.title)}", bullets(document.verdicts), "![Error of each method](comparison.png)"]
+    parts += [bullets(document.captions)] if document.captions else []
     parts += [bullets(document.protocols)] if document.protocols else []
     for table in document.tables:
         parts += [f"## {escape(table.heading)}", markdown_table(table)] + ([escape(table.note)] if table.note else [])

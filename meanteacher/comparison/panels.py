@@ -1,13 +1,14 @@
-"""The three kinds of panel in a comparison's picture: error over labels, over seeds, and over a setting."""
+"""The three kinds of panel in a comparison's picture: error over labels or other points, over seeds, over a setting."""
 
 from itertools import cycle
 from typing import TYPE_CHECKING
 
 import pandas as pd
 
+from meanteacher.comparison.axes import DESCRIPTIONS, Point
 from meanteacher.comparison.protocols import Protocol, Variant
 from meanteacher.comparison.published import choose_series
-from meanteacher.comparison.rows import labels_of
+from meanteacher.comparison.rows import points_of
 from meanteacher.comparison.settings import show
 from meanteacher.config import colors
 from meanteacher.runs.result import BASELINE
@@ -18,29 +19,29 @@ if TYPE_CHECKING:
 MARKERS = "osD^vP"
 
 
-def draw_labels(axes: "Axes", protocol: Protocol, summary: pd.DataFrame, score: str, published: pd.DataFrame) -> None:
-    """Error over the number of labels (logarithmic): means with a band of one standard deviation.
+def draw_points(axes: "Axes", protocol: Protocol, summary: pd.DataFrame, score: str, published: pd.DataFrame) -> None:
+    """Error over the axis of the protocol, such as the number of labels: means with a band of one standard deviation.
 
     Networks that are not deployed are dotted, published errors are dashed.
     """
-    labels = labels_of(summary)
-    positions = label_positions(labels, protocol)
+    points = points_of(summary)
+    positions = point_positions(points, protocol)
     styles = styles_of(protocol)
     for (variant, network, deployed), rows in summary.groupby(["variant", "network", "deployed"], sort=False):
         color, marker = styles[variant]
-        x = [positions[label] for label in rows["label"]]
+        x = [positions[point] for point in rows["point"]]
         if deployed:
             draw_line(axes, x, rows, score, color, marker, f"{variant} ({network})")
         else:
             axes.plot(x, 100 * rows[score], ":", color=color, linewidth=1.2)
-    for method, series in choose_series(published, protocol, labels).items():
+    for method, series in choose_series(published, protocol, points).items():
         color, _ = styles[first_variant(protocol, method)]
         x, label = [positions[label] for label in series["label"]], escape(published_label(method, series))
         axes.plot(x, series["error"], "--", color=color, marker="x", markersize=5, linewidth=1, alpha=0.8, label=label)
-    axes.set_xscale("log")
-    axes.set_xticks(list(positions.values()), [show(label) for label in positions])
+    axes.set_xscale("log" if min(positions.values()) > 0 and protocol.axis != "mismatch" else "linear")
+    axes.set_xticks(list(positions.values()), [show(point) for point in positions])
     axes.minorticks_off()
-    axes.set(xlabel="labeled images")
+    axes.set(xlabel=DESCRIPTIONS[protocol.axis])
     axes.set_ylim(bottom=0)
 
 
@@ -56,9 +57,9 @@ def draw_line(
 def draw_seeds(
     axes: "Axes", protocol: Protocol, runs: pd.DataFrame, summary: pd.DataFrame, score: str, published: pd.DataFrame
 ) -> None:
-    """One label count: a row per variant with a dot per seed, and mean ± standard deviation of each network."""
+    """One point: a row per variant with a dot per seed, and mean ± standard deviation of each network."""
     variants = [name for name in protocol.variants if name in set(summary["variant"])]
-    styles, reference = styles_of(protocol), choose_series(published, protocol, labels_of(summary))
+    styles, reference = styles_of(protocol), choose_series(published, protocol, points_of(summary))
     for position, name in enumerate(variants):
         for row in summary[summary["variant"] == name].to_dict("records"):
             errors = 100 * runs.loc[(runs["variant"] == name) & (runs["network"] == row["network"]), score]
@@ -95,7 +96,7 @@ def draw_network(axes: "Axes", y: float, errors: pd.Series, row: dict, score: st
 
 
 def draw_setting(axes: "Axes", protocol: Protocol, summary: pd.DataFrame, score: str, setting: str) -> None:
-    """One label count: error of the deployed network over a setting, with a line per value of the other settings.
+    """One point: error of the deployed network over a setting, with a line per value of the other settings.
 
     Methods without that setting are drawn as a horizontal line.
     """
@@ -142,12 +143,12 @@ def varied_setting(protocol: Protocol) -> str | None:
     return most[1] if most and len(values[most]) >= 3 else None
 
 
-def label_positions(labels: list[int | str], protocol: Protocol) -> dict[int | str, float]:
-    """The position of each label count on the axis; `all` is at the number of training images, right of the others."""
-    positions = {label: float(label) for label in labels if label != "all"}
+def point_positions(points: list[Point], protocol: Protocol) -> dict[Point, float]:
+    """The position of each point on the axis; `all` is at the number of training images, right of the others."""
+    positions = {point: float(point) for point in points if point != "all"}
     largest = max(positions.values(), default=1.0)
     everything = max(float(protocol.fields.get("data.train", 0)), 2 * largest)
-    return positions | ({"all": everything} if "all" in labels else {})
+    return positions | ({"all": everything} if "all" in points else {})
 
 
 def styles_of(protocol: Protocol) -> dict[str, tuple[str, str]]:

@@ -1,6 +1,7 @@
 """The picture of a comparison: a row of panels per protocol, with a panel per score.
 
-Shows error over labels, one dot per seed where there is one label count, or error over a setting that was varied.
+Shows error over labels or over a realistic option, one dot per seed where there is one point, or error over a setting
+that was varied.
 """
 
 from io import BytesIO
@@ -9,10 +10,10 @@ from typing import TYPE_CHECKING
 
 import pandas as pd
 
-from meanteacher.comparison.panels import draw_labels, draw_seeds, draw_setting, escape, varied_setting
+from meanteacher.comparison.panels import draw_points, draw_seeds, draw_setting, escape, varied_setting
 from meanteacher.comparison.protocols import Protocol
 from meanteacher.comparison.published import choose_series
-from meanteacher.comparison.rows import labels_of
+from meanteacher.comparison.rows import points_of
 from meanteacher.comparison.statistics import Statistics
 
 if TYPE_CHECKING:
@@ -58,10 +59,10 @@ def render(figure: "Figure", kind: str) -> bytes:
 
 def row_height(protocol: Protocol, summary: pd.DataFrame, published: pd.DataFrame) -> float:
     """Height in inches of a protocol's panels and their legend."""
-    labels, variants = labels_of(summary), summary["variant"].nunique()
-    if len(labels) == 1 and not varied_setting(protocol):
+    points, variants = points_of(summary), summary["variant"].nunique()
+    if len(points) == 1 and not varied_setting(protocol):
         return 1.7 + 0.5 * variants
-    return max(4.4, 1.5 + 0.2 * variants + 0.36 * len(choose_series(published, protocol, labels)))
+    return max(4.4, 1.5 + 0.2 * variants + 0.36 * len(choose_series(published, protocol, points)))
 
 
 def draw_protocol(row: "SubFigure", protocol: Protocol, numbers: Statistics, published: pd.DataFrame) -> None:
@@ -70,23 +71,23 @@ def draw_protocol(row: "SubFigure", protocol: Protocol, numbers: Statistics, pub
     table = numbers.table
     runs = table[table["counted"] & (table["protocol"] == protocol.letter)]
     scores = [score for score in SCORES if summary[score].notna().any()]
-    one_label_count = len(labels_of(summary)) == 1
-    setting = varied_setting(protocol) if one_label_count else None
+    one_point = len(points_of(summary)) == 1
+    setting = varied_setting(protocol) if one_point else None
     panels = row.subplots(1, len(scores), squeeze=False, sharey=True)[0]
     for axes, score in zip(panels, scores, strict=True):
         if setting:
             draw_setting(axes, protocol, summary, score, setting)
-        elif one_label_count:
+        elif one_point:
             draw_seeds(axes, protocol, runs, summary, score, published)
         else:
-            draw_labels(axes, protocol, summary, score, published)
+            draw_points(axes, protocol, summary, score, published)
         axes.set_title(SCORES[score], fontsize=11)
         axes.spines[["top", "right"]].set_visible(False)
         axes.grid(alpha=0.25)
-    if setting or not one_label_count:
+    if setting or not one_point:
         panels[0].set_ylabel("error (%)")
     handles = {label: line for axes in panels for line, label in zip(*axes.get_legend_handles_labels(), strict=True)}
     if handles:
-        title = None if one_label_count else "solid: the network that a method is judged by; dotted: its other network"
+        title = None if one_point else "solid: the network that a method is judged by; dotted: its other network"
         legend = row.legend(handles.values(), handles, loc="outside right center", fontsize=8.5, frameon=False)
         legend.set_title(title, {"size": 8.5})

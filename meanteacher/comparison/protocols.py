@@ -1,10 +1,13 @@
 """Groups runs into protocols: only runs of one protocol are compared. A variant is a method with its own settings."""
 
 from dataclasses import dataclass
+from typing import NamedTuple
 
+from meanteacher.comparison.axes import LABEL, Point, place_on_axes, point_text
 from meanteacher.comparison.identity import BATCHES, planned_fields, protocol_fields, variant_fields
 from meanteacher.comparison.results import Run
 from meanteacher.comparison.settings import contrast, key, order, shorten, show
+from meanteacher.config.digest import SCENARIO
 from meanteacher.runs.result import BASELINE, Result
 
 COUNTS = {"train": "training images", "test": "test images", "classes": "classes"}
@@ -31,6 +34,7 @@ class Protocol:
     differs: the settings that tell it from the other protocols; empty where it is the only protocol.
     shared: what all protocols share, as a description.
     variants: the variants that were run, by name; the baseline first.
+    axis: what its runs vary beside method and seed; see `place_on_axes`.
     """
 
     letter: str
@@ -38,6 +42,7 @@ class Protocol:
     differs: str
     shared: str
     variants: dict[str, Variant]
+    axis: str
 
     @property
     def dataset(self) -> str:
@@ -49,12 +54,25 @@ class Protocol:
         return 2 if self.fields.get("data.test", 0) >= 2000 else 1
 
 
-def group_runs(runs: list[Run]) -> tuple[list[Protocol], list[tuple[str, str]]]:
-    """The protocols of the finished runs, and for each run its protocol's letter and its variant ("" where unknown).
+class Place(NamedTuple):
+    """Where a run lies in a comparison: its protocol's letter and its variant, "" where unknown, and its point."""
+
+    protocol: str
+    variant: str
+    point: Point | None
+
+
+def group_runs(runs: list[Run]) -> tuple[list[Protocol], list[Place]]:
+    """The protocols of the finished runs, and the place of each run.
 
     Protocols are ordered by their number of finished runs, the largest first.
     """
-    fields = [protocol_fields(run.result) if run.result and run.result.settings else None for run in runs]
+    usable = [number for number, run in enumerate(runs) if run.result and run.result.settings]
+    results = [runs[number].result for number in usable]
+    finished = [runs[number].finished for number in usable]
+    placed = place_on_axes([protocol_fields(r) for r in results], [r.label for r in results], finished)
+    on_axis = dict(zip(usable, placed, strict=True))
+    fields = [on_axis[number].fields if number in on_axis else None for number in range(len(runs))]
     members: dict[str, list[int]] = {}
     for number, run in enumerate(runs):
         if run.finished:
@@ -64,14 +82,16 @@ def group_runs(runs: list[Run]) -> tuple[list[Protocol], list[tuple[str, str]]]:
     differences = contrast(firsts, [runs[number].result.choices for number in examples])
     different = {name for difference in differences for name in difference}
     protocol_of = [matching_protocol(run_fields, firsts) for run_fields in fields]
-    protocols, places = [], [("", "")] * len(runs)
+    points = [on_axis[n].point if n in on_axis else run.result and run.result.label for n, run in enumerate(runs)]
+    protocols, places = [], [Place("", "", point) for point in points]
     for index, (first, difference) in enumerate(zip(firsts, differences, strict=True)):
         inside = [number for number, matched in enumerate(protocol_of) if matched == index]
         variants, names = name_variants([runs[number].result for number in inside])
         differs = ", ".join(f"{name}={value}" for name, value in difference.items())
-        protocols.append(Protocol(letters(index), first, differs, describe(first, different), variants))
+        axis = on_axis[examples[index]].axis
+        protocols.append(Protocol(letters(index), first, differs, describe(first, different), variants, axis))
         for number, name in zip(inside, names, strict=True):
-            places[number] = (letters(index), name)
+            places[number] = Place(letters(index), name, points[number])
     return protocols, places
 
 
@@ -133,6 +153,8 @@ def describe(fields: dict, different: set[str]) -> str:
         f"{fields['validation']} validation images": ("validation",) if fields["validation"] else ("",),
         f"{fields['precision']}": ("precision",),
     }
+    constant = {name: fields.get(name) for name in (LABEL, *SCENARIO)}
+    phrases |= {point_text(name, value): (name,) for name, value in constant.items() if value is not None}
     kept = [text for text, about in phrases.items() if not any(name.startswith(about) for name in different | {"-"})]
     return ", ".join(kept)
 

@@ -4,8 +4,9 @@ from pathlib import Path
 
 import pandas as pd
 
+from meanteacher.comparison.axes import LABEL, point_order
 from meanteacher.comparison.protocols import Protocol
-from meanteacher.comparison.rows import label_order
+from meanteacher.config.digest import SCENARIO
 
 FILE = Path(__file__).parent / "published.csv"
 
@@ -21,10 +22,15 @@ def read_published() -> pd.DataFrame:
 
 
 def published_for(protocols: list[Protocol]) -> pd.DataFrame:
-    """The rows for each protocol's data set and methods."""
+    """The rows for the data sets and methods of the protocols without a realistic option."""
     rows = read_published()
-    wanted = {(p.dataset, variant.method) for p in protocols for variant in p.variants.values()}
+    wanted = {(p.dataset, variant.method) for p in protocols if is_usual(p) for variant in p.variants.values()}
     return rows[[pair in wanted for pair in zip(rows["dataset"], rows["method"], strict=True)]].reset_index(drop=True)
+
+
+def is_usual(protocol: Protocol) -> bool:
+    """Whether the runs use no realistic option, as those of the published errors."""
+    return protocol.axis == LABEL and all(protocol.fields.get(name) is None for name in SCENARIO)
 
 
 def choose_series(rows: pd.DataFrame, protocol: Protocol, labels: list[int | str]) -> dict[str, pd.DataFrame]:
@@ -33,6 +39,8 @@ def choose_series(rows: pd.DataFrame, protocol: Protocol, labels: list[int | str
     Of several series, those with the same network are preferred, then those that were not chosen on the test part, then
     those with the most label counts.
     """
+    if not is_usual(protocol):
+        return {}
     rows = rows[(rows["dataset"] == protocol.dataset) & rows["label"].isin(labels)]
     network = f"-{protocol.fields.get('model.depth')}-{protocol.fields.get('model.width')}"
     chosen = {}
@@ -41,7 +49,7 @@ def choose_series(rows: pd.DataFrame, protocol: Protocol, labels: list[int | str
         candidates = [series for _, series in groups]
         if candidates:
             best = max(candidates, key=lambda series: preference(series.iloc[0], network) + (len(series),))
-            chosen[method] = best.sort_values("label", key=lambda column: column.map(label_order))
+            chosen[method] = best.sort_values("label", key=lambda column: column.map(point_order))
     return chosen
 
 

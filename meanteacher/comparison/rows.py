@@ -4,32 +4,36 @@ import json
 
 import pandas as pd
 
+from meanteacher.comparison.axes import OF_UNLABELED_IMAGES, Point, point_order
+from meanteacher.comparison.protocols import Place, Protocol
 from meanteacher.comparison.results import Run
-from meanteacher.comparison.settings import show
+from meanteacher.config.digest import SCENARIO
 from meanteacher.runs.result import BASELINE, Scores, deployed_network
 
 SCORES = ("error_last", "error_median_last_20", "error_best_on_test", "ece")
+CLASS_SCORES = ("balanced_accuracy", "auroc_unknown")
+"""Scores that only runs with a realistic option have."""
 MEASURES = ("images_per_second", "training_seconds", "peak_memory_bytes")
-IDENTITY = ["protocol", "variant", "label", "seed", "split_seed", "split_digest"]
+IDENTITY = ["protocol", "variant", "label", "point", "seed", "split_seed", "split_digest"]
 
 
-def run_rows(runs: list[Run], places: list[tuple[str, str]]) -> pd.DataFrame:
+def run_rows(runs: list[Run], places: list[Place]) -> pd.DataFrame:
     """A row per run and network; a row with an empty network for a run without scores.
 
-    places: each run's protocol and variant.
+    places: each run's protocol, variant and point on the axis of the protocol.
     Columns: `run` is the position of the run in `runs`; `counted` says whether the row is in any mean; `deployed` marks
     the last network of each run (see `mark_deployed`).
     """
     rows = []
-    for number, (run, (protocol, variant)) in enumerate(zip(runs, places, strict=True)):
+    for number, (run, place) in enumerate(zip(runs, places, strict=True)):
         models = (run.result.models if run.result else None) or {}
         about = {"run": number, "status": run.status, "counted": run.finished and bool(models)}
-        about |= {"protocol": protocol, "variant": variant} | facts(run) | {"folder": str(run.folder)}
+        about |= place._asdict() | facts(run) | {"folder": str(run.folder)}
         last = next(reversed(models), None)
         for network, scores in models.items() or [("", None)]:
             rows.append(about | {"network": network, "deployed": network == last} | score_columns(scores))
     table = pd.DataFrame(rows)
-    return table.assign(**{name: pd.to_numeric(table[name]) for name in (*SCORES, *MEASURES)})
+    return table.assign(**{name: pd.to_numeric(table[name]) for name in (*SCORES, *CLASS_SCORES, *MEASURES)})
 
 
 def facts(run: Run) -> dict:
@@ -37,13 +41,15 @@ def facts(run: Run) -> dict:
     result = run.result
     names = ("label", "seed", "split_seed", "split_digest", *MEASURES, "digest", "source", "commit", "hardware")
     if result is None:
-        return {"method": "", "dataset": "", **dict.fromkeys(names)}
-    dataset = (result.settings or {}).get("dataset", {}).get("name") or result.choices.get("dataset") or ""
-    return {"method": result.method or "", "dataset": dataset, **{name: getattr(result, name) for name in names}}
+        return {"method": "", "dataset": "", **dict.fromkeys((*SCENARIO, *names))}
+    settings = result.settings or {}
+    dataset = settings.get("dataset", {}).get("name") or result.choices.get("dataset") or ""
+    about = {"method": result.method or "", "dataset": dataset} | {name: settings.get(name) for name in SCENARIO}
+    return about | {name: getattr(result, name) for name in names}
 
 
 def score_columns(scores: Scores | None) -> dict:
-    return {name: getattr(scores, name, None) for name in SCORES}
+    return {name: getattr(scores, name, None) for name in (*SCORES, *CLASS_SCORES)}
 
 
 def mark_repeats(table: pd.DataFrame, runs: list[Run]) -> tuple[pd.DataFrame, list[int], int]:
@@ -77,18 +83,28 @@ def mark_deployed(table: pd.DataFrame, runs: list[Run]) -> pd.DataFrame:
     return table.assign(deployed=deployed)
 
 
-def label_order(label: int | str) -> float:
-    """Sort key of a label count; `all` is last."""
-    return float("inf") if label == "all" else float(label)
+def repeat_baseline(table: pd.DataFrame, protocols: list[Protocol]) -> pd.DataFrame:
+    """The table with a baseline's runs repeated at the points that they lack, on axes of the unlabeled images.
+
+    The baseline uses no unlabeled images, so that a run at any point is its run at every point of that axis.
+    """
+    repeated = [table]
+    for protocol in protocols:
+        if protocol.axis not in OF_UNLABELED_IMAGES:
+            continue
+        rows = table[table["counted"] & (table["protocol"] == protocol.letter)]
+        points = points_of(rows)
+        for _, runs in rows[rows["method"] == BASELINE].groupby(["variant", "seed", "split_seed"], sort=False):
+            first = runs[runs["run"] == runs["run"].iloc[0]]
+            repeated += [first.assign(point=point) for point in points if point not in set(runs["point"])]
+    return pd.concat(repeated, ignore_index=True) if len(repeated) > 1 else table
+
+
+def points_of(table: pd.DataFrame) -> list[Point]:
+    """The points of a table of one protocol, sorted."""
+    return sorted(set(table["point"]), key=point_order)
 
 
 def labels_of(table: pd.DataFrame) -> list[int | str]:
-    """The label counts of a table, sorted."""
-    return sorted(set(table["label"]), key=label_order)
-
-
-def label_text(label: int | str | None) -> str:
-    """`20 labels`, `all labels`, or nothing where the count is unknown."""
-    if label is None:
-        return ""
-    return "all labels" if label == "all" else f"{show(label)} label{'' if label == 1 else 's'}"
+    """The label counts of a table of published errors, sorted."""
+    return sorted(set(table["label"]), key=point_order)

@@ -5,15 +5,16 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
-from meanteacher.comparison.protocols import Protocol
+from meanteacher.comparison.axes import LABEL, Point, point_order
+from meanteacher.comparison.protocols import Place, Protocol
 from meanteacher.comparison.results import Run
-from meanteacher.comparison.rows import SCORES, label_order, labels_of, mark_deployed, mark_repeats, run_rows
+from meanteacher.comparison.rows import SCORES, mark_deployed, mark_repeats, points_of, repeat_baseline, run_rows
 from meanteacher.runs.result import BASELINE
 
 
 @dataclass(frozen=True)
 class Pair:
-    """A variant against another at one label count, over the runs that share seed and labeled images.
+    """A variant against another at one point of its protocol, over the runs that share seed and labeled images.
 
     about: what `against` is: `baseline` or `runner-up`.
     n: number of pairs of runs.
@@ -23,6 +24,7 @@ class Pair:
 
     protocol: str
     label: int | str
+    point: Point
     variant: str
     against: str
     about: str
@@ -45,12 +47,14 @@ class Statistics:
     """All numbers of a comparison, each computed once.
 
     table: a row per run and network (`run_rows`), with what is counted and deployed.
-    summary: a row per protocol, variant, network and label count (`summarize`).
-    pairs: paired differences; efficiency: labels that the baseline needs; cost: a row per variant and label count.
+    at_points: the same with the baseline at every point that it counts for (`repeat_baseline`).
+    summary: a row per protocol, variant, network and point (`summarize`).
+    pairs: paired differences; efficiency: labels that the baseline needs; cost: a row per variant and point.
     repeated: numbers of the runs that contradict another run; copies: how many runs are copies of another.
     """
 
     table: pd.DataFrame
+    at_points: pd.DataFrame
     summary: pd.DataFrame
     pairs: list[Pair]
     efficiency: list[dict]
@@ -70,17 +74,20 @@ class Statistics:
         return [pair for pair in self.pairs if pair.protocol == protocol.letter]
 
 
-def compute_statistics(runs: list[Run], protocols: list[Protocol], places: list[tuple[str, str]]) -> Statistics:
-    """All numbers of a comparison. places: each run's protocol and variant."""
+def compute_statistics(runs: list[Run], protocols: list[Protocol], places: list[Place]) -> Statistics:
+    """All numbers of a comparison. places: the place of each run."""
     table, repeated, copies = mark_repeats(run_rows(runs, places), runs)
     table = mark_deployed(table, runs)
-    summary = summarize(table, protocols)
+    at_points = repeat_baseline(table, protocols)
+    summary = summarize(at_points, protocols)
     letters = [protocol.letter for protocol in protocols]
+    over_labels = [protocol.letter for protocol in protocols if protocol.axis == LABEL]
     return Statistics(
         table=table,
+        at_points=at_points,
         summary=summary,
-        pairs=[pair for letter in letters for pair in compare_pairs(table, summary, letter)],
-        efficiency=[row for letter in letters for row in label_efficiency(summary, letter)],
+        pairs=[pair for letter in letters for pair in compare_pairs(at_points, summary, letter)],
+        efficiency=[row for letter in over_labels for row in label_efficiency(summary, letter)],
         cost=training_cost(table, summary),
         repeated=repeated,
         copies=copies,
@@ -88,11 +95,11 @@ def compute_statistics(runs: list[Run], protocols: list[Protocol], places: list[
 
 
 def summarize(table: pd.DataFrame, protocols: list[Protocol]) -> pd.DataFrame:
-    """Per protocol, variant, network and label count: n, and mean and standard deviation (n − 1) of each score.
+    """Per protocol, variant, network and point: n, and mean and standard deviation (n − 1) of each score.
 
     The deviation of one seed, and the median of fewer than 20 evaluations, are missing (NaN).
     """
-    keys = ["protocol", "variant", "method", "network", "deployed", "label"]
+    keys = ["protocol", "variant", "method", "network", "deployed", "label", "point"]
     averaged = [score for score in SCORES if score != "error_best_on_test"]
     columns = {score: (score, "mean") for score in averaged} | {f"{score}_std": (score, "std") for score in averaged}
     ordered = {name: columns[name] for score in averaged for name in (score, f"{score}_std")}
@@ -101,35 +108,43 @@ def summarize(table: pd.DataFrame, protocols: list[Protocol]) -> pd.DataFrame:
     ranks = {
         (p.letter, name): (number, place) for number, p in enumerate(protocols) for place, name in enumerate(p.variants)
     }
-    rank = [(*ranks[row.protocol, row.variant], label_order(row.label), row.deployed) for row in summary.itertuples()]
+    rank = [(*ranks[row.protocol, row.variant], point_order(row.point), row.deployed) for row in summary.itertuples()]
     return summary.iloc[sorted(range(len(summary)), key=rank.__getitem__)].reset_index(drop=True)
 
 
-def ranking(summary: pd.DataFrame, label: int | str) -> pd.DataFrame:
-    """The deployed networks at one label count, the smallest mean error first. summary: of one protocol."""
-    deployed = summary[summary["deployed"] & (summary["label"] == label)]
+def ranking(summary: pd.DataFrame, point: Point) -> pd.DataFrame:
+    """The deployed networks at one point, the smallest mean error first. summary: of one protocol."""
+    deployed = summary[summary["deployed"] & (summary["point"] == point)]
     return deployed.sort_values("error_last", kind="stable")
 
 
 def compare_pairs(table: pd.DataFrame, summary: pd.DataFrame, letter: str) -> list[Pair]:
-    """Paired differences per label count of one protocol.
+    """Paired differences per point of one protocol.
 
     Each variant is compared with the baseline, and the winner with the runner-up. Of several variants of the baseline,
-    the best at that label count is used.
+    the best at that point is used.
     """
     counted = table[table["counted"] & table["deployed"] & (table["protocol"] == letter)]
     summary, pairs = summary[summary["protocol"] == letter], []
-    for label in labels_of(summary):
-        ranked = ranking(summary, label)
+    for point in points_of(summary):
+        ranked = ranking(summary, point)
         baseline = ranked.loc[ranked["method"] == BASELINE, "variant"].head(1).tolist()
         others = ranked.loc[ranked["method"] != BASELINE, "variant"]
         wanted = [(name, base, "baseline") for base in baseline for name in others]
         first, second = [*ranked["variant"], None, None][:2]
         if second and (first, second, "baseline") not in wanted:
             wanted.append((first, second, "runner-up"))
-        runs = counted[counted["label"] == label]
+        runs, label = counted[counted["point"] == point], ranked["label"].tolist()[0]
         pairs += [
-            Pair(letter, label, name, other, about, *paired_interval(errors_of(runs, name), errors_of(runs, other)))
+            Pair(
+                letter,
+                label,
+                point,
+                name,
+                other,
+                about,
+                *paired_interval(errors_of(runs, name), errors_of(runs, other)),
+            )
             for name, other, about in wanted
         ]
     return pairs
@@ -198,16 +213,17 @@ def labels_needed(curve: list[tuple[float, float]], error: float) -> tuple[float
 
 
 def training_cost(table: pd.DataFrame, summary: pd.DataFrame) -> pd.DataFrame:
-    """Per protocol, variant and label count: calibration error of the deployed network, speed, time and memory.
+    """Per protocol, variant and point: calibration error of the deployed network, speed, time and memory.
 
     Median images per second, mean and total training seconds, and the largest peak memory, in the order of the summary.
+    Only points at which runs were made.
     """
     deployed = table[table["counted"] & table["deployed"]]
-    spent = deployed.groupby(["protocol", "variant", "label"], as_index=False).agg(
+    spent = deployed.groupby(["protocol", "variant", "point"], as_index=False).agg(
         images_per_second=("images_per_second", "median"),
         training_seconds=("training_seconds", "mean"),
         training_seconds_in_all=("training_seconds", "sum"),
         peak_memory_bytes=("peak_memory_bytes", "max"),
     )
-    kept = summary.loc[summary["deployed"], ["protocol", "variant", "network", "label", "n", "ece", "ece_std"]]
-    return kept.merge(spent, on=["protocol", "variant", "label"], how="left")
+    kept = summary.loc[summary["deployed"], ["protocol", "variant", "network", "label", "point", "n", "ece", "ece_std"]]
+    return kept.merge(spent, on=["protocol", "variant", "point"])

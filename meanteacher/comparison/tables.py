@@ -5,8 +5,10 @@ from dataclasses import dataclass, field
 
 import pandas as pd
 
+from meanteacher.comparison.axes import LABEL, TITLES, Point, point_order, point_text
 from meanteacher.comparison.protocols import Protocol
-from meanteacher.comparison.rows import label_order, label_text, labels_of
+from meanteacher.comparison.rows import labels_of, points_of
+from meanteacher.comparison.settings import show
 from meanteacher.comparison.statistics import Pair
 from meanteacher.comparison.verdicts import interval, signed, spread
 from meanteacher.config.formats import format_duration
@@ -46,9 +48,9 @@ def duration_cell(seconds) -> Cell:
     return Cell("–") if seconds is None or pd.isna(seconds) else Cell(format_duration(seconds), float(seconds))
 
 
-def label_cell(label: int | str | None) -> Cell:
-    """A label count; `all` sorts after every number."""
-    return Cell("–") if label is None else Cell(str(label), min(label_order(label), 1e300))
+def point_cell(point: Point | None) -> Cell:
+    """A label count or another point; `all` sorts after every number."""
+    return Cell("–") if point is None else Cell(show(point), min(point_order(point), 1e300))
 
 
 def heading_of(text: str, protocol: Protocol, protocols: list[Protocol]) -> str:
@@ -57,41 +59,42 @@ def heading_of(text: str, protocol: Protocol, protocols: list[Protocol]) -> str:
 
 
 def error_table(heading: str, score: str, protocol: Protocol, summary: pd.DataFrame) -> Table | None:
-    """Error by method, network and label count; None where nothing was measured.
+    """Error by method, network and point; None where nothing was measured.
 
     summary: of one protocol; score: `error_last` or `error_median_last_20`.
     """
     measured = summary[summary[score].notna()]
     if measured.empty:
         return None
-    labels = labels_of(measured)
-    smallest = measured[measured["deployed"]].groupby("label")[score].min()
+    points = points_of(measured)
+    smallest = measured[measured["deployed"]].groupby("point")[score].min()
     rows = []
     for (variant, network), group in measured.groupby(["variant", "network"], sort=False):
-        by_label = {row["label"]: row for row in group.to_dict("records")}
-        cells = [error_cell(by_label.get(label), score, smallest, protocol.decimals) for label in labels]
-        counts = [by_label[label]["n"] if label in by_label else 0 for label in labels]
+        by_point = {row["point"]: row for row in group.to_dict("records")}
+        cells = [error_cell(by_point.get(point), score, smallest, protocol.decimals) for point in points]
+        counts = [by_point[point]["n"] if point in by_point else 0 for point in points]
         text = str(max(counts)) if len({*counts} - {0}) == 1 else " / ".join(map(str, counts))
         rows.append([word_cell(variant), word_cell(network), *cells, Cell(text, max(counts))])
     note = f"Mean ± standard deviation (n − 1) over n seeds; {BOLD}."
-    return Table(heading, ["method", "network", *map(label_text, labels), "n"], rows, note)
+    headings = [point_text(protocol.axis, point) for point in points]
+    return Table(heading, ["method", "network", *headings, "n"], rows, note)
 
 
 def error_cell(row: dict | None, score: str, smallest: Mapping, decimals: int) -> Cell:
-    """Mean and deviation of a row of the summary. smallest: the smallest mean of a deployed network, by label count."""
+    """Mean and deviation of a row of the summary. smallest: the smallest mean of a deployed network, by point."""
     if row is None:
         return Cell("–")
-    bold = row["deployed"] and row[score] == smallest[row["label"]]
+    bold = row["deployed"] and row[score] == smallest[row["point"]]
     return Cell(spread(row[score], row[f"{score}_std"], decimals), row[score], bold)
 
 
-def pair_table(heading: str, pairs: list[Pair], decimals: int) -> Table:
-    rows = []
+def pair_table(heading: str, pairs: list[Pair], protocol: Protocol) -> Table:
+    rows, decimals = [], protocol.decimals
     for pair in pairs:
         paired = pair.difference is not None
         rows.append(
             [
-                label_cell(pair.label),
+                point_cell(pair.point),
                 word_cell(pair.variant),
                 word_cell(f"{pair.against} ({pair.about})"),
                 Cell(signed(100 * pair.difference, decimals), pair.difference) if paired else Cell("–"),
@@ -105,7 +108,8 @@ def pair_table(heading: str, pairs: list[Pair], decimals: int) -> Table:
         "pairs of runs that share seed and labeled images. The 95 % intervals are Student's t intervals, not corrected "
         "for multiple comparisons."
     )
-    return Table(heading, ["labels", "method", "against", "points", "95 % interval", "n", "verdict"], rows, note)
+    columns = [TITLES[protocol.axis], "method", "against", "points", "95 % interval", "n", "verdict"]
+    return Table(heading, columns, rows, note)
 
 
 def efficiency_table(heading: str, rows: list[dict]) -> Table:
@@ -126,12 +130,12 @@ def efficiency_table(heading: str, rows: list[dict]) -> Table:
     return Table(heading, ["method", "labels", "labels supervised needs", "ratio"], cells, note)
 
 
-def cost_table(heading: str, costs: pd.DataFrame) -> Table:
+def cost_table(heading: str, costs: pd.DataFrame, axis: str) -> Table:
     rows = [
         [
             word_cell(row.variant),
             word_cell(row.network),
-            label_cell(row.label),
+            point_cell(row.point),
             Cell(spread(row.ece, row.ece_std, 1), None if pd.isna(row.ece) else row.ece),
             number_cell(row.images_per_second, ".0f"),
             duration_cell(row.training_seconds),
@@ -141,7 +145,7 @@ def cost_table(heading: str, costs: pd.DataFrame) -> Table:
         ]
         for row in costs.itertuples()
     ]
-    columns = ["method", "network", "labels", "ECE (%)", "images/s", "time per run", "time in all"]
+    columns = ["method", "network", TITLES[axis], "ECE (%)", "images/s", "time per run", "time in all"]
     note = (
         "ECE: expected calibration error of the deployed network, mean ± standard deviation. Images/s: median over "
         "runs, without evaluation. Time: training time, mean and sum over runs. Peak memory: maximum over runs."
@@ -161,7 +165,14 @@ def published_table(published: pd.DataFrame) -> Table:
             deviations = "".join(f" ± {value:.2f}" for value in at_label["std"].dropna())
             cells += [Cell(f"{error:.2f}{deviations}", error) for error in at_label["error"]] or [Cell("–")]
         rows.append([*cells, word_cell(selection), word_cell(f"{source}: {protocol}")])
-    columns = ["method", "dataset", "network", *map(label_text, labels), "evaluation", "source and protocol"]
+    columns = [
+        "method",
+        "dataset",
+        "network",
+        *(point_text(LABEL, label) for label in labels),
+        "evaluation",
+        "source and protocol",
+    ]
     note = "Reported by others under their own protocols: for orientation, not part of any verdict."
     return Table("Published errors (%)", columns, rows, note)
 
@@ -179,7 +190,7 @@ def runs_table(table: pd.DataFrame, links: list[list[tuple[str, str]]]) -> Table
             word_cell(row.status if row.counted or row.status != "finished" else "finished, not counted"),
             word_cell(row.protocol),
             word_cell(row.variant or row.method),
-            label_cell(row.label),
+            point_cell(row.label),
             number_cell(row.seed, ".0f"),
             word_cell(row.network),
             number_cell(row.error_last, ".2f", 100),

@@ -1,21 +1,25 @@
 """The sentences a comparison begins with: which method has the smallest error, by how much, and if it may be noise."""
 
+from itertools import groupby
+
 import pandas as pd
 
+from meanteacher.comparison.axes import LABEL, point_text
 from meanteacher.comparison.protocols import Protocol
-from meanteacher.comparison.rows import label_text, labels_of
+from meanteacher.comparison.rows import points_of
 from meanteacher.comparison.statistics import Pair, Statistics, ranking
 
 
 def write_verdicts(protocols: list[Protocol], numbers: Statistics, problems: list[dict]) -> list[str]:
-    """One or two sentences per protocol and label count, and one about runs that are in no number."""
+    """One or two sentences per protocol and point, and one about runs that are in no number."""
     lines = []
     for protocol in protocols:
         summary = numbers.summary_of(protocol)
-        for label in labels_of(summary):
-            pairs = [pair for pair in numbers.pairs_of(protocol) if pair.label == label]
-            place = f"{protocol.letter}, {label_text(label)}" if len(protocols) > 1 else label_text(label)
-            lines.append(f"{place}: {verdict(ranking(summary, label), pairs, protocol.decimals)}")
+        for point in points_of(summary):
+            pairs = [pair for pair in numbers.pairs_of(protocol) if pair.point == point]
+            text = point_text(protocol.axis, point)
+            place = f"{protocol.letter}, {text}" if len(protocols) > 1 else text
+            lines.append(f"{place}: {verdict(ranking(summary, point), pairs, protocol.decimals)}")
     if not lines:
         lines.append("No run can be compared yet.")
     if problems:
@@ -24,8 +28,49 @@ def write_verdicts(protocols: list[Protocol], numbers: Statistics, problems: lis
     return lines
 
 
+def write_captions(protocols: list[Protocol], numbers: Statistics) -> list[str]:
+    """For each method over the axis of a realistic option: where it is ahead of the baseline and where behind it."""
+    lines = []
+    for protocol in protocols:
+        pairs = [pair for pair in numbers.pairs_of(protocol) if pair.about == "baseline" and protocol.axis != LABEL]
+        for variant in dict.fromkeys(pair.variant for pair in pairs):
+            place = f"{protocol.letter}: " if len(protocols) > 1 else ""
+            lines.append(f"{place}{course(protocol.axis, [pair for pair in pairs if pair.variant == variant])}")
+    return lines
+
+
+def course(axis: str, pairs: list[Pair]) -> str:
+    """For example `fixmatch is ahead of supervised at mismatch 0, and behind it from mismatch 0.5 on.`
+
+    pairs: of one variant against the baseline, in the order of the axis.
+    """
+    stretches = [(state, [pair.point for pair in group]) for state, group in groupby(pairs, key=state_of)]
+    phrases, end = [], 0
+    for state, points in stretches:
+        start, end = end, end + len(points)
+        first, last = point_text(axis, points[0]), point_text(axis, points[-1])
+        if len(stretches) == 1:
+            where = f"at every point from {first} to {last}" if len(points) > 1 else f"at {first}"
+        elif len(points) == 1:
+            where = f"at {first}"
+        else:
+            middle = f"from {first} on" if end == len(pairs) else f"from {first} to {last}"
+            where = f"up to {last}" if start == 0 else middle
+        phrases.append(f"{state.format(other=pairs[0].against if start == 0 else 'it')} {where}")
+    return f"{pairs[0].variant} is {', '.join(phrases)}."
+
+
+def state_of(pair: Pair) -> str:
+    """How a variant stands against the other, with `{other}` for its name."""
+    if pair.verdict == "within noise":
+        return "within noise of {other}"
+    if pair.verdict == "clear":
+        return "ahead of {other}" if pair.difference > 0 else "behind {other}"
+    return "not comparable with {other} (" + pair.verdict + ")"
+
+
 def verdict(ranked: pd.DataFrame, pairs: list[Pair], decimals: int) -> str:
-    """The verdict at one label count of one protocol. ranked: the deployed networks, the best first."""
+    """The verdict at one point of one protocol. ranked: the deployed networks, the best first."""
     errors = {
         row.variant: f"{row.variant} {spread(row.error_last, row.error_last_std, decimals)} %"
         for row in ranked.itertuples()

@@ -15,6 +15,9 @@ WATCHING_TRAINER = {"device", "threads", "compile", "log_every", "checkpoint_min
 WATCHING_DATASET = {"storage", "data_dir", "root"}
 """Keys that change where and how a run is watched, not what it computes."""
 
+SCENARIO = ("unlabeled", "mismatch", "imbalance", "unlabeled_imbalance")
+"""Keys that change the label and image sets where they are not null. Null keys do not count."""
+
 
 def run_digest(config: dict) -> str:
     """Ten hexadecimal digits over the configuration, the images and the split file.
@@ -25,6 +28,7 @@ def run_digest(config: dict) -> str:
     """
     config = drop_added(config)
     relevant = {key: value for key, value in config.items() if key not in WATCHING}
+    relevant = {key: value for key, value in relevant.items() if key not in SCENARIO or value is not None}
     relevant["trainer"] = {key: value for key, value in config["trainer"].items() if key not in WATCHING_TRAINER}
     relevant["dataset"] = {key: value for key, value in config["dataset"].items() if key not in WATCHING_DATASET}
     if content := images_digest(config["dataset"]):

@@ -7,9 +7,9 @@ from typing import Any, Literal, Self
 from pydantic import BaseModel, ConfigDict, NonNegativeInt, PositiveInt
 
 from meanteacher.config import checks
-from meanteacher.config.digest import run_digest
+from meanteacher.config.digest import SCENARIO, run_digest
 from meanteacher.config.errors import UserError
-from meanteacher.config.types import Decay, PositiveFloat, Seed
+from meanteacher.config.types import Decay, Fraction, Imbalance, PositiveFloat, Seed
 
 Node = dict[str, Any]
 """A configuration node with a `_target_`, from which an object is built. Treat it as read-only."""
@@ -76,13 +76,20 @@ class Choices(Frozen):
 
 
 class Settings(Frozen):
-    """A composed configuration. `parse` checks one; `replace` gives a copy with other values."""
+    """A composed configuration. `parse` checks one; `replace` gives a copy with other values.
+
+    The keys with defaults are missing in configurations that were stored before these keys existed.
+    """
 
     label: PositiveInt | Literal["all"]
     seed: Seed
     split_seed: Seed
     split: str | None
     validation: NonNegativeInt
+    unlabeled: PositiveInt | None = None
+    mismatch: Fraction | None = None
+    imbalance: Imbalance | None = None
+    unlabeled_imbalance: Imbalance | None = None
     steps: PositiveInt
     eval_every: PositiveInt
     data_dir: str
@@ -107,11 +114,30 @@ class Settings(Frozen):
         checks.check_optimizer(config["optimizer"])
         for group, node in config.items():
             checks.check_node(group, node, checks.UNTARGETED.get(group, set()))
-        if config["split"] and config["validation"]:
+        settings.check_split()
+        return settings
+
+    def check_split(self) -> None:
+        """Raise UserError for settings that exclude each other in the choice of images."""
+        if self.split and self.validation:
             raise UserError(
                 "validation and split exclude each other: a split file has its own validation images; set validation=0"
             )
-        return settings
+        if self.split and self.scenario:
+            name = next(iter(self.scenario))
+            raise UserError(
+                f"{name} and split exclude each other: a split file has its own images; set {name}=null or split=null"
+            )
+        if self.unlabeled and self.unlabeled < self.trainer.unlabeled_batch:
+            raise UserError(
+                f"unlabeled={self.unlabeled}: a step takes {self.trainer.unlabeled_batch} unlabeled images; "
+                "use at least as many, or a smaller trainer.unlabeled_batch"
+            )
+
+    @property
+    def scenario(self) -> dict[str, int | float]:
+        """The realistic options that are in use: those of `SCENARIO` that are not null."""
+        return {name: value for name in SCENARIO if (value := getattr(self, name)) is not None}
 
     def replace(self, changes: dict) -> "Settings":
         """A copy with these keys replaced at the top level."""

@@ -23,6 +23,12 @@ class SplitStream(IntEnum):
     CLASS_ORDER = 2
     """The order in which classes take turns, so which ones get one image more if labels do not divide evenly."""
 
+    LABELED_CLASSES = 5
+    """Which classes have labels, where others have none. Values 3 and 4 are left to the streams of a run."""
+
+    UNLABELED_ORDER = 6
+    """The order of the unlabeled images, of which the first are used."""
+
 
 class RunStream(IntEnum):
     """Streams of a run, seeded with its seed and the number of the epoch or the step."""

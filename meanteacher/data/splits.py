@@ -15,6 +15,8 @@ from meanteacher.config.errors import UserError
 from meanteacher.config.files import write_atomically
 from meanteacher.data.images import Dataset, Images
 from meanteacher.data.random_streams import SplitStream, numpy_generator
+from meanteacher.data.rankings import draw_long_tail, rank_images
+from meanteacher.data.scenario import draw_unlabeled
 
 FORMAT = "meanteacher split 1"
 
@@ -23,12 +25,14 @@ FORMAT = "meanteacher split 1"
 class Split:
     """Positions in the training part, each array int64 and sorted.
 
-    labeled and validation are disjoint; unlabeled contains no validation image. notes: sentences the user should read.
+    labeled and validation are disjoint; unlabeled contains no validation image. every_unlabeled: whether unlabeled
+    holds every image that it may. notes: sentences the user should read.
     """
 
     labeled: np.ndarray
     unlabeled: np.ndarray
     validation: np.ndarray
+    every_unlabeled: bool = True
     notes: list[str] = field(default_factory=list)
 
     def digest(self) -> str:
@@ -45,17 +49,6 @@ def shuffle_by_class(targets: np.ndarray, classes: int, split_seed: int) -> list
     return [rng.permutation(np.flatnonzero(targets == c)) for c in range(classes)]
 
 
-def rank_images(by_class: list[np.ndarray], split_seed: int) -> np.ndarray:
-    """All positions, int64, in an order whose every prefix is balanced by class to ±1, until a class is exhausted.
-
-    Splits taken as prefixes of this ranking are nested.
-    """
-    order = numpy_generator(split_seed, SplitStream.CLASS_ORDER).permutation(len(by_class))
-    turn = np.concatenate([np.arange(len(by_class[c])) for c in order])
-    place = np.concatenate([np.full(len(by_class[c]), k) for k, c in enumerate(order)])
-    return np.concatenate([by_class[c] for c in order])[np.lexsort((place, turn))]
-
-
 def apportion(sizes: np.ndarray, total: int) -> np.ndarray:
     """Divide `total` among classes in proportion to `sizes`, by the largest-remainder method: int64, one per class."""
     exact = sizes * total / sizes.sum()
@@ -64,33 +57,63 @@ def apportion(sizes: np.ndarray, total: int) -> np.ndarray:
     return counts
 
 
-def draw(data: Dataset, *, label: int | str, split_seed: int, validation: int, labeled_in_unlabeled: bool) -> Split:
-    """Draw a class-balanced split of the training part.
+def draw(
+    data: Dataset,
+    *,
+    label: int | str,
+    split_seed: int,
+    validation: int,
+    labeled_in_unlabeled: bool,
+    imbalance: float | None = None,
+    **unlabeled_options: int | float | None,
+) -> Split:
+    """Draw a split of the training part, class-balanced or, with `imbalance`, long-tailed.
 
     The first `label` images of a ranking are labeled, so for one `split_seed` smaller sets are contained in larger
     ones. Validation images are taken from the other end of each class, in proportion to the class sizes, so they do
-    not depend on `label`, nor the labeled images on `validation`.
+    not depend on `label`, nor the labeled images on `validation`. With `imbalance`, label=all takes the most images
+    that are long-tailed. unlabeled_options: those of `draw_unlabeled`.
     Raises UserError if `label` is smaller than the number of classes, or if there are not enough images with a label.
     """
-    targets, classes = data.train.targets, len(data.classes)
-    by_class = shuffle_by_class(targets, classes, split_seed)
+    by_class = shuffle_by_class(data.train.targets, len(data.classes), split_seed)
     sizes = np.array([len(positions) for positions in by_class])
     available = int(sizes.sum())
     if validation >= available:
         raise UserError(f"validation={validation}: {data.name} has {available} images with labels; choose fewer")
-    tails = [p[len(p) - count :] for p, count in zip(by_class, apportion(sizes, validation), strict=True)]
+    held_counts = apportion(sizes, validation)
+    tails = [p[len(p) - count :] for p, count in zip(by_class, held_counts, strict=True)]
     held_out = np.sort(np.concatenate(tails))
+    labeled = draw_labeled(data, by_class, held_counts, label, split_seed, imbalance)
+    if len(np.intersect1d(labeled, held_out)):
+        raise UserError(
+            f"label={label} with validation={validation}: a class of {data.name} has too few images; "
+            "use a smaller label or validation"
+        )
+    unlabeled = None
+    if any(value is not None for value in unlabeled_options.values()):
+        eligible = unlabeled_positions(data.train, labeled, held_out, labeled_in_unlabeled)
+        options = dict.fromkeys(("unlabeled", "mismatch", "unlabeled_imbalance")) | unlabeled_options
+        unlabeled = draw_unlabeled(data, eligible, split_seed, **options)
+    return make_split(data, labeled, held_out, labeled_in_unlabeled, unlabeled)
+
+
+def draw_labeled(
+    data: Dataset,
+    by_class: list[np.ndarray],
+    held_counts: np.ndarray,
+    label: int | str,
+    split_seed: int,
+    imbalance: float | None,
+) -> np.ndarray:
+    """The labeled positions, int64 and sorted. held_counts: how many images at the end of each class are held out."""
+    sizes = np.array([len(positions) for positions in by_class]) - held_counts
+    if label != "all":
+        check_count(data.name, label, len(data.classes), int(sizes.sum() + held_counts.sum()), int(held_counts.sum()))
+    if imbalance is not None:
+        return draw_long_tail(data.name, by_class, sizes, label, split_seed, imbalance)
     if label == "all":
-        labeled = np.setdiff1d(np.concatenate(by_class), held_out)
-    else:
-        check_count(data.name, label, classes, available, validation)
-        labeled = np.sort(rank_images(by_class, split_seed)[:label])
-        if len(np.intersect1d(labeled, held_out)):
-            raise UserError(
-                f"label={label} with validation={validation}: a class of {data.name} has too few images; "
-                "use a smaller label or validation"
-            )
-    return make_split(data.train, labeled, held_out, labeled_in_unlabeled, classes)
+        return np.sort(np.concatenate([p[:size] for p, size in zip(by_class, sizes, strict=True)]))
+    return np.sort(rank_images(by_class, split_seed, np.ones(len(by_class)))[0][:label])
 
 
 def check_count(name: str, label: int, classes: int, available: int, validation: int) -> None:
@@ -104,26 +127,45 @@ def check_count(name: str, label: int, classes: int, available: int, validation:
         raise UserError(f"label={label}: {name} has {limit}; use at most {available - validation}, or label=all")
 
 
-def make_split(
-    train: Images, labeled: np.ndarray, held_out: np.ndarray, labeled_in_unlabeled: bool, classes: int
-) -> Split:
-    """Complete a split with its unlabeled images, and with a note if the labeled images are not balanced by class."""
+def unlabeled_positions(
+    train: Images, labeled: np.ndarray, held_out: np.ndarray, labeled_in_unlabeled: bool
+) -> np.ndarray:
+    """All positions that may be used as unlabeled images, int64 and sorted."""
     excluded = held_out if labeled_in_unlabeled else np.concatenate([held_out, labeled])
-    unlabeled = np.setdiff1d(np.arange(len(train.targets)), excluded)
-    counts = np.bincount(train.targets[labeled], minlength=classes)
+    return np.setdiff1d(np.arange(len(train.targets)), excluded)
+
+
+def make_split(
+    data: Dataset,
+    labeled: np.ndarray,
+    held_out: np.ndarray,
+    labeled_in_unlabeled: bool,
+    unlabeled: np.ndarray | None = None,
+) -> Split:
+    """Complete a split, with a note if the labeled images are not balanced by class.
+
+    unlabeled: the positions that were drawn, or None to use all that are possible.
+    """
+    every = unlabeled_positions(data.train, labeled, held_out, labeled_in_unlabeled)
+    counts = np.bincount(data.train.targets[labeled], minlength=len(data.classes))
     notes = []
     if counts.min() != counts.max():
         notes.append(f"the labels are not balanced by class: {counts.min()} to {counts.max()} per class")
-    return Split(labeled=labeled, unlabeled=unlabeled, validation=held_out, notes=notes)
+    chosen = every if unlabeled is None else np.intersect1d(unlabeled, every)
+    return Split(labeled=labeled, unlabeled=chosen, validation=held_out, every_unlabeled=unlabeled is None, notes=notes)
 
 
 def write(path: Path, data: Dataset, split: Split, settings: dict) -> None:
-    """Write split.json: `settings` (label, split_seed, …), all positions, and the labeled images' names and classes."""
+    """Write split.json: `settings` (label, split_seed, …), all positions, and the labeled images' names and classes.
+
+    The positions of the unlabeled images are written where these are not all that are possible.
+    """
     names, targets = data.train.names, data.train.targets
     content = {
         "format": FORMAT,
         "dataset": data.name,
         "images": len(targets),
+        "classes": data.classes,
         **settings,
         "unlabeled": len(split.unlabeled),
         "labeled": split.labeled.tolist(),
@@ -131,6 +173,8 @@ def write(path: Path, data: Dataset, split: Split, settings: dict) -> None:
         "labeled_classes": [data.classes[targets[i]] for i in split.labeled],
         "validation": split.validation.tolist(),
     }
+    if not split.every_unlabeled:
+        content["unlabeled_positions"] = split.unlabeled.tolist()
     write_atomically(path, json.dumps(content, indent=1) + "\n")
 
 
@@ -146,31 +190,41 @@ def read(path: Path, data: Dataset, *, labeled_in_unlabeled: bool) -> Split:
             f"split={path}: cannot be read ({error.__class__.__name__}); use a split.json or a text list"
         ) from None
     if text.lstrip().startswith("{"):
-        labeled, held_out = parse_json(path, text, data)
-    else:
-        labeled, held_out = parse_list(path, text, data), np.empty(0, np.int64)
-    return make_split(data.train, labeled, held_out, labeled_in_unlabeled, len(data.classes))
+        return parse_json(path, text, data, labeled_in_unlabeled)
+    return make_split(data, parse_list(path, text, data), np.empty(0, np.int64), labeled_in_unlabeled)
 
 
-def parse_json(path: Path, text: str, data: Dataset) -> tuple[np.ndarray, np.ndarray]:
-    """The labeled and the validation positions in a split.json, int64 and sorted."""
+def parse_json(path: Path, text: str, data: Dataset, labeled_in_unlabeled: bool) -> Split:
+    """The split that a split.json holds."""
     try:
         content = json.loads(text)
         labeled = np.array(content["labeled"], np.int64)
         held_out = np.array(content["validation"], np.int64)
+        unlabeled = content.get("unlabeled_positions")
+        unlabeled = None if unlabeled is None else np.array(unlabeled, np.int64)
         identities = list(zip(content["labeled_names"], content["labeled_classes"], strict=True))
-        images, dataset = content["images"], content["dataset"]
+        images, dataset, classes = content["images"], content["dataset"], content.get("classes", data.classes)
     except (ValueError, KeyError, TypeError) as error:
         raise UserError(
             f"split={path}: not a split file of this program ({error!r}); use a split.json that it wrote"
         ) from None
-    if not matches(data, labeled, held_out, identities, images):
+    if not matches(data, labeled, held_out, unlabeled, identities, images):
         raise UserError(f"split={path}: made for {dataset} with {images} images, which does not match this {data.name}")
-    return np.sort(labeled), np.sort(held_out)
+    if classes != data.classes:
+        raise UserError(
+            f"split={path}: made for {len(classes)} classes with labels, not {len(data.classes)}; "
+            "in place of the file, use the mismatch and split_seed that it was drawn with"
+        )
+    return make_split(data, np.sort(labeled), np.sort(held_out), labeled_in_unlabeled, unlabeled)
 
 
 def matches(
-    data: Dataset, labeled: np.ndarray, held_out: np.ndarray, identities: list[tuple[str, str]], images: int
+    data: Dataset,
+    labeled: np.ndarray,
+    held_out: np.ndarray,
+    unlabeled: np.ndarray | None,
+    identities: list[tuple[str, str]],
+    images: int,
 ) -> bool:
     """Whether stored positions are valid for `data`. identities: stored names and classes of the labeled images."""
     train, positions = data.train, np.concatenate([labeled, held_out])
@@ -180,7 +234,13 @@ def matches(
         return False
     if train.targets[positions].min() < 0:
         return False
+    if unlabeled is not None and (len(np.unique(unlabeled)) != len(unlabeled) or not in_range(unlabeled, images)):
+        return False
     return [(train.names[i], data.classes[train.targets[i]]) for i in labeled] == identities
+
+
+def in_range(positions: np.ndarray, images: int) -> bool:
+    return not len(positions) or bool(positions.min() >= 0 and positions.max() < images)
 
 
 def parse_list(path: Path, text: str, data: Dataset) -> np.ndarray:

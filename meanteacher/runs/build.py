@@ -14,6 +14,7 @@ from meanteacher.config.errors import UserError
 from meanteacher.config.settings import Node, Settings, TrainerSettings
 from meanteacher.config.signatures import constructor_parameters
 from meanteacher.data import Dataset, splits
+from meanteacher.data.scenario import split_classes
 from meanteacher.methods.base import Method
 from meanteacher.methods.combinations import check_combination
 from meanteacher.methods.common.ema import EMA
@@ -29,6 +30,12 @@ def build(node: Node, **arguments: Any) -> Any:
         raise
 
 
+def load_data(settings: Settings) -> Dataset:
+    """The data set; with `mismatch`, without the labels of some classes."""
+    data = build(settings.dataset.node)
+    return data if settings.mismatch is None else split_classes(data, settings.split_seed)
+
+
 def make_split(data: Dataset, settings: Settings, run_dir: Path) -> splits.Split:
     """The split of the run directory, else of the file that `split` names, else a new one; kept as split.json."""
     shared, kept = settings.dataset.labeled_in_unlabeled, run_dir / "split.json"
@@ -39,6 +46,7 @@ def make_split(data: Dataset, settings: Settings, run_dir: Path) -> splits.Split
         origin = {"read_from": settings.split, "label": len(split.labeled)}
     else:
         origin = {"label": settings.label, "split_seed": settings.split_seed}
+        origin |= settings.scenario
         split = splits.draw(data, **origin, validation=settings.validation, labeled_in_unlabeled=shared)
     splits.write(kept, data, split, origin | {"labeled_in_unlabeled": shared})
     return split

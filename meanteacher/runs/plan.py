@@ -23,7 +23,9 @@ def log_data(data: Dataset, split: Split, settings: Settings, storage: str) -> N
     log.info("data    %s: %s, %d classes, %s", data.name, counts, len(data.classes), place)
     validation = f", {len(split.validation)} validation" if len(split.validation) else ""
     origin = f"from {settings.split}" if settings.split else f"split_seed {settings.split_seed}"
-    log.info("split   %d labeled, %d unlabeled%s (%s)", len(split.labeled), len(split.unlabeled), validation, origin)
+    other = f" ({(data.train.targets[split.unlabeled] < 0).sum()} of other classes)" if data.unknown_test else ""
+    counts = f"{len(split.labeled)} labeled, {len(split.unlabeled)} unlabeled{other}{validation}"
+    log.info("split   %s (%s)", counts, origin)
     for note in data.notes + split.notes:
         log.info("note    %s", note)
 

@@ -59,8 +59,12 @@ def environment(device: torch.device) -> dict:
 
 
 def describe_data(data: Dataset, settings: Settings) -> dict:
-    """What identifies the images: the name, counts of images and classes, and the digest of a folder's content."""
-    counts = {"train": len(data.train.targets), "test": len(data.test.targets), "classes": len(data.classes)}
+    """What identifies the images: the name, counts of images and classes, and the digest of a folder's content.
+
+    Test images of classes without labels are counted, too.
+    """
+    unknown = len(data.unknown_test.targets) if data.unknown_test else 0
+    counts = {"train": len(data.train.targets), "test": len(data.test.targets) + unknown, "classes": len(data.classes)}
     content = images_digest(settings.dataset.node)
     return {"name": data.name} | counts | ({"fingerprint": content} if content else {})
 
@@ -106,6 +110,10 @@ def text(result: Result, folder: Path) -> str:
             median = network.error_median_last_20
             also = f", median of the last 20 evaluations {100 * median:.2f} %" if median is not None else ""
             lines.append(f"{part} error of the {name}: {100 * network.error_last:.2f} %{also} (ECE {network.ece:.3f})")
+            if network.balanced_accuracy is not None:
+                lines.append(f"{part} balanced accuracy of the {name}: {100 * network.balanced_accuracy:.2f} %")
+            if network.auroc_unknown is not None:
+                lines.append(f"AUROC of unknown classes of the {name}: {network.auroc_unknown:.3f}")
     lines.append(f"run folder: {folder}")
     curves = folder / "plots" / "curves.png"
     return "\n".join([*lines, f"curves: {curves}"] if curves.exists() else lines)

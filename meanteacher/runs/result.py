@@ -38,6 +38,9 @@ class Scores(BaseModel):
     error_best_on_test: float | None = Field(None, description="of the test part only; not for choosing between runs")
     cross_entropy: float | None = None
     ece: float | None = None
+    balanced_accuracy: float | None = Field(None, description="mean recall of the classes; of realistic runs only")
+    recall: dict[str, float | None] | None = Field(None, description="by class; of realistic runs only")
+    auroc_unknown: float | None = Field(None, description="of test images of classes without labels; with mismatch")
 
 
 class Result(BaseModel):

@@ -16,8 +16,10 @@ from meanteacher.loggers.progress import Progress
 from meanteacher.methods.combinations import check_combination
 from meanteacher.optim import build_optimizer
 from meanteacher.runs import plan, report
-from meanteacher.runs.build import build, build_average, build_method, check_before_loading, make_split
+from meanteacher.runs.build import build, build_average, build_method, check_before_loading, load_data, make_split
+from meanteacher.runs.class_scores import class_scores
 from meanteacher.runs.pictures import draw_pictures
+from meanteacher.runs.result import Scores
 from meanteacher.runs.run_dir import RunDir
 from meanteacher.training import device
 from meanteacher.training.checkpoint import Checkpoints
@@ -41,7 +43,7 @@ class Session:
         torch.set_num_threads(settings.trainer.threads or device.THREADS)
         self.augment = build(settings.augment)
         check_before_loading(settings, self.augment.views)
-        self.data = build(settings.dataset.node)
+        self.data = load_data(settings)
         self.split = make_split(self.data, settings, run_dir.path)
         self.augment.fit(self.data.train.pixels)
         self.augment.to(self.device)
@@ -124,12 +126,15 @@ class Session:
         )
 
     def eval_splits(self, train: ImageStore, test: ImageStore) -> dict[str, EvalSplit]:
-        """What is evaluated: the test part, and the validation images if there are any."""
+        """What is evaluated: the test part, validation images, and test images of classes without labels, if any."""
         targets = torch.from_numpy(self.data.test.targets).to(self.device)
         splits = {"test": EvalSplit(test, np.arange(len(targets)), targets)}
         if len(validation := self.split.validation):
             targets = torch.from_numpy(self.data.train.targets[validation]).to(self.device)
             splits["validation"] = EvalSplit(train, validation, targets)
+        if (unknown := self.data.unknown_test) and len(unknown.targets):
+            storage = ImageStore(unknown.pixels, self.device, self.storage)
+            splits["unknown"] = EvalSplit(storage, np.arange(len(unknown.targets)), None)
         return splits
 
     def build_loggers(self, show_progress: bool) -> list[Logger]:
@@ -172,10 +177,13 @@ class Session:
             logger.start(self.run_info())
             self.started.append(logger)
         status = self.trainer.fit()
+        scores = report.scores_by_part(self.trainer.history, self.trainer.parts, list(self.trainer.models()))
+        if status == "finished" and self.settings.scenario:
+            scores["models"] = {name: self.add_class_scores(name, each) for name, each in scores["models"].items()}
         return {
             "status": status,
             "bitwise": self.bitwise,
-            **report.scores_by_part(self.trainer.history, self.trainer.parts, list(self.trainer.models())),
+            **scores,
             **self.trainer.summary(),
             **report.environment(self.device),
             "precision": self.precision,
@@ -183,6 +191,13 @@ class Session:
             "data": report.describe_data(self.data, self.settings),
             "split_digest": self.split.digest(),
         }
+
+    def add_class_scores(self, network: str, scores: Scores) -> Scores:
+        """The test scores of a network with its recall by class, balanced accuracy and AUROC of unknown classes."""
+        evaluator, model = self.trainer.evaluator, self.trainer.models()[network]
+        unknown = evaluator.logits(model, "unknown") if "unknown" in evaluator.parts else None
+        data, logits = self.data, evaluator.logits(model, "test")
+        return scores.model_copy(update=class_scores(logits, data.test.targets, data.classes, unknown))
 
     def draw(self) -> dict[str, Path]:
         """Draw the pictures of the run into plots/; returns their paths by name."""

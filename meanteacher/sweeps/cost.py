@@ -7,7 +7,7 @@ import tempfile
 from pathlib import Path
 
 from meanteacher.config.console import only_errors
-from meanteacher.config.digest import WATCHING, normalize
+from meanteacher.config.digest import SCENARIO, WATCHING, normalize
 from meanteacher.config.errors import UserError
 from meanteacher.config.formats import format_duration
 from meanteacher.sweeps.sweep import Job, Sweep
@@ -17,7 +17,7 @@ log = logging.getLogger(__name__)
 LONG_HOURS = 2
 """A warning suggests a smaller sweep for anything longer."""
 
-FREE_OF_COST = WATCHING | {"label", "seed", "split_seed"}
+FREE_OF_COST = WATCHING | {"label", "seed", "split_seed", *SCENARIO}
 """Settings that do not change how long a run takes."""
 
 
@@ -45,7 +45,7 @@ def estimate_seconds(sweep: Sweep) -> dict[Path, float]:
 
 
 def cost_key(job: Job) -> str:
-    """A text that is equal for jobs that take equally long: those that differ only in labels and seeds."""
+    """A text that is equal for jobs that take equally long: those that differ only in labels, image sets and seeds."""
     relevant = {key: value for key, value in job.settings.as_dict().items() if key not in FREE_OF_COST}
     return json.dumps(normalize(relevant), sort_keys=True)
 
@@ -77,9 +77,12 @@ def seconds_by_cost_key(sweep: Sweep) -> dict[str, float]:
 
 
 def time_any(jobs: list[Job]) -> float:
-    """Time the first job that can run, trying one per label count. Raises UserError if two fail for the same reason."""
+    """Time the first job that can run, trying one per choice of image sets.
+
+    Raises UserError if two fail for the same reason.
+    """
     reasons: list[str] = []
-    for job in {job.settings.label: job for job in jobs}.values():
+    for job in {(job.settings.label, *job.settings.scenario.items()): job for job in jobs}.values():
         try:
             return time_first_steps(job)
         except UserError as error:

@@ -32,12 +32,13 @@ SUBDIR = "hydra.sweep.subdir"
 class Grid(Sweeper):
     """Runs every combination of the values, skips finished runs, and compares all runs at the end.
 
-    params: values by key, as in `seed: 0,1,2`; values on the command line take their place. Any launcher of Hydra runs
-    the jobs. Whether a run succeeded is read from its run folder.
+    params: values by key, as in `seed: 0,1,2`; values on the command line take their place. baseline: values that take
+    the place of those in `params` for further runs, as for a method that needs fewer of them. Any launcher of Hydra
+    runs the jobs. Whether a run succeeded is read from its run folder.
     """
 
-    def __init__(self, params: dict[str, str] | None):
-        self.params = params or {}
+    def __init__(self, params: dict[str, str] | None, baseline: dict[str, str | int | float] | None):
+        self.params, self.baseline = params or {}, baseline or {}
 
     def setup(self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig) -> None:
         """Called by Hydra before `sweep`."""
@@ -72,10 +73,16 @@ class Grid(Sweeper):
     def plan(self, arguments: list[str]) -> Sweep:
         """Compose every job, which also checks its values. Raises UserError for a bad value."""
         parser = OverridesParser.create(config_loader=self.config_loader)
-        params = [f"{key}={value}" for key, value in self.params.items()]
+        grids = [self.params, {**self.params, **self.baseline}] if self.baseline else [self.params]
         if any(argument.startswith(SUBDIR) for argument in self.config.hydra.overrides.hydra):
             raise UserError(f"{SUBDIR} cannot be changed: its run folders are named by their settings; change output=")
-        combinations = combine(parser.parse_overrides([*params, *arguments]))
+        combinations = [
+            overrides
+            for params in grids
+            for overrides in combine(
+                parser.parse_overrides([*(f"{key}={value}" for key, value in params.items()), *arguments])
+            )
+        ]
         option = self.config.hydra.runtime.choices.sweep
         return Sweep(
             name="multirun" if option == "none" else option,

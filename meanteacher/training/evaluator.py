@@ -16,12 +16,13 @@ from meanteacher.training.device import autocast
 class EvalSplit:
     """The images of one part of the data.
 
-    storage: the pixels; index: int64 [N], the positions of the images in it; targets: int64 [N] on the device.
+    storage: the pixels; index: int64 [N], the positions of the images in it; targets: int64 [N] on the device, or None
+    for images that are only predicted, because none of the classes is theirs.
     """
 
     storage: ImageStore
     index: np.ndarray
-    targets: Tensor
+    targets: Tensor | None
 
 
 def measure(logits: Tensor, targets: Tensor) -> dict[str, Tensor]:
@@ -56,7 +57,7 @@ def split_into_equal_batches(index: np.ndarray, max_batch: int) -> np.ndarray:
 
 
 class Evaluator:
-    """`evaluator(models)` returns `{part}/{model}/{metric}` for every part of the data and every model.
+    """`evaluator(models)` returns `{part}/{model}/{metric}` for every part of the data with targets and every model.
 
     parts: the images by the name of the part. batch: the most images in a forward pass. compiled: use torch.compile.
     """
@@ -76,9 +77,14 @@ class Evaluator:
         self.forward = torch.compile(forward) if compiled else forward
 
     @property
+    def measured(self) -> dict[str, EvalSplit]:
+        """The parts with targets."""
+        return {name: part for name, part in self.parts.items() if part.targets is not None}
+
+    @property
     def images_per_evaluation(self) -> int:
         """The number of images that an evaluation passes through each network."""
-        return sum(len(part.index) for part in self.parts.values())
+        return sum(len(part.index) for part in self.measured.values())
 
     @torch.no_grad()
     def logits(self, model: nn.Module, part: str) -> Tensor:
@@ -100,7 +106,7 @@ class Evaluator:
         """Evaluate the models, given by name. All metrics are copied to the host at once."""
         metrics = {
             f"{part}/{name}/{metric}": value
-            for part, split in self.parts.items()
+            for part, split in self.measured.items()
             for name, model in models.items()
             for metric, value in measure(self.logits(model, part), split.targets).items()
         }

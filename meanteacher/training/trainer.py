@@ -126,7 +126,7 @@ class Trainer:
     @property
     def parts(self) -> list[str]:
         """The parts of the data that are evaluated: `test`, and `validation` if there are validation images."""
-        return list(self.evaluator.parts)
+        return list(self.evaluator.measured)
 
     def models(self) -> dict[str, nn.Module]:
         """The networks that are evaluated, the one to deploy last."""

@@ -10,7 +10,7 @@ from hydra.errors import HydraException
 from omegaconf import OmegaConf
 
 from meanteacher.config import composing
-from meanteacher.config.digest import run_digest
+from meanteacher.config.digest import SCENARIO, run_digest
 from meanteacher.config.errors import UserError
 from meanteacher.config.settings import Settings
 from meanteacher.runs.build import build
@@ -64,6 +64,13 @@ def test_several_loggers_at_once():
         ("label=0", "label=0: should be greater than 0"),
         ("steps=1.5", "steps=1.5: should be a valid integer"),
         ("seed=-1", "seed=-1: should be greater than or equal to 0"),
+        ("unlabeled=0", "unlabeled=0: should be greater than 0"),
+        ("unlabeled=100", "unlabeled=100: a step takes 192 unlabeled images; use at least as many"),
+        ("unlabeled=500 split=a.txt", "unlabeled and split exclude each other"),
+        ("mismatch=0 split=a.txt", "mismatch and split exclude each other"),
+        ("mismatch=1.5", "mismatch=1.5: should be less than or equal to 1"),
+        ("imbalance=0.5", "imbalance=0.5: should be greater than or equal to 1"),
+        ("unlabeled_imbalance=inf", "unlabeled_imbalance=inf: should be a finite number"),
         ("fresh=3", "fresh=3: should be a valid boolean"),
         ("trainer.precision=fp16", "did you mean bf16"),
         ("trainer.labeled_batch=0", "trainer.labeled_batch=0: should be greater than 0"),
@@ -167,6 +174,10 @@ def test_the_digest_holds_what_determines_the_result_and_nothing_else():
         "steps=7",
         "eval_every=7",
         "validation=5",
+        "unlabeled=500",
+        "mismatch=0",
+        "imbalance=10",
+        "unlabeled_imbalance=10",
         "split_seed=1",
         "method=supervised",
     ):
@@ -178,6 +189,13 @@ def test_the_digest_holds_what_determines_the_result_and_nothing_else():
         "dataset=svhn",
     ):
         assert parsed(override).digest != first, override
+
+
+def test_runs_keep_their_names_where_the_realistic_options_are_not_used():
+    without = {key: value for key, value in settings().items() if key not in SCENARIO}
+    assert run_digest(without) == parsed().digest
+    assert Settings.parse(without) == parsed() and parsed().scenario == {}
+    assert parsed("mismatch=0", "imbalance=10").scenario == {"mismatch": 0, "imbalance": 10}
 
 
 def test_the_digest_holds_the_split_files_content(tmp_path):

@@ -48,6 +48,22 @@ def test_a_sweep_consists_of_the_runs_it_names(name, jobs):
     assert sweep.id.startswith(f"{name}-") and sweep.folder == Path("outputs/sweeps") / sweep.id
 
 
+@pytest.mark.parametrize(
+    ("name", "key", "points"),
+    [
+        ("unlabeled_amount", "unlabeled", (50, 100, 200, 500, None)),
+        ("class_mismatch", "mismatch", (0, 0.25, 0.5, 0.75, 1)),
+        ("imbalance", "imbalance", (1, 5, 10, 20, 50)),
+    ],
+)
+def test_realistic_sweeps_run_supervised_only_where_it_can_differ(name, key, points):
+    sweep = plan(f"sweep={name}", "seed=7", "steps=20")
+    supervised = points if key == "imbalance" else points[:1]
+    expected = {(method, point, 7, 20) for method in ("mean_teacher", "fixmatch") for point in points}
+    expected |= {("supervised", point, 7, 20) for point in supervised}
+    assert values(sweep, "method", key, "seed", "steps") == expected and len(sweep.jobs) == len(expected)
+
+
 def test_the_sensitivity_sweep_crosses_weight_and_decay():
     jobs = plan("sweep=consistency_ema").jobs
     pairs = {(job.settings.method["consistency_weight"], job.settings.method["teacher"]["decay"]) for job in jobs}
