@@ -20,6 +20,8 @@ from meanteacher.runs.run_dir import RunDir
 from meanteacher.runs.session import Session
 
 NEED_STRONG = {"adamatch", "fixmatch", "flexmatch", "freematch", "remixmatch", "softmatch", "uda"}
+NEED_STRONG |= {"comatch", "noisy_student", "regmixmatch", "simmatch"}
+NEED_FEATURES = ("cct", "comatch", "mean_teacher_dual", "remixmatch", "simmatch")
 VIT = ("model=timm", "model.name=vit_tiny_patch16_224", "model.image_size=32")
 
 
@@ -158,7 +160,7 @@ class GrayOnly(Network):
 def test_a_network_without_features_works_with_the_methods_that_need_none():
     gray = parsed().replace({"model": {"_target_": f"{__name__}.GrayOnly"}})
     check_before_loading(gray, ["weak"])
-    for name in ("cct", "remixmatch", "mean_teacher_dual"):
+    for name in NEED_FEATURES:
         with pytest.raises(UserError, match="needs a network with features, which GrayOnly does not have"):
             construct_method(gray.replace({"method": compose_method(name)}), channels=1, classes=10, images=20)
 
@@ -179,7 +181,7 @@ class ForwardOnly(Network):
 def test_methods_that_need_features_refuse_a_network_without_them(name):
     recipe = settings(f"method={name}") | {"model": {"_target_": f"{__name__}.ForwardOnly"}}
     combined = Settings.parse(settings()).replace(recipe)
-    if name in ("cct", "remixmatch", "mean_teacher_dual"):
+    if name in NEED_FEATURES:
         with pytest.raises(UserError, match="needs a network that implements `features`, which ForwardOnly does not"):
             check_before_loading(combined, ("weak", "strong"))
     else:
