@@ -1,8 +1,9 @@
 """The numbers of every method stay what they are: moving or rewriting code changes none of them.
 
 `tests/golden/methods.json` holds, for every method, the loss and its terms in each of 10 steps on the digits, the
-evaluation after them and a hash of the final weights, computed on a CPU in fp32 with one thread. A change that alters
-numbers on purpose renews the file in the same commit, with the reason in its message:
+evaluation after them and a hash of the final weights, computed on a CPU in fp32 with one thread. The environment is
+that of the whole file, unless a method that was added on another machine has its own. A change that alters numbers on
+purpose renews the file in the same commit, with the reason in its message:
 
     python tests/golden/test_golden.py
 """
@@ -43,6 +44,9 @@ FIRST, LATER = 1e-6, 0.1
 """Relative tolerances of the loss in the first step and in later ones, with another processor or torch: rounding errors
 grow up to tenfold per step. The hash is then skipped."""
 
+LOW_THRESHOLDS = {"comatch": 0.11, "noisy_student": 0.11, "simmatch": 0.11}
+"""Methods whose first pseudo-labels are close to uniform."""
+
 
 def digest(tensors: list[torch.Tensor]) -> str:
     """A hash of the values alone, whatever their names and order."""
@@ -58,7 +62,7 @@ def measure(method: str) -> dict:
     """Losses, evaluation and hash of a short run. Fixed thresholds are low, so that pseudo-labels count early."""
     chosen = settings(*PROTOCOL, f"method={method}")
     if "threshold" in chosen["method"].get("weighting", {}):
-        chosen["method"]["weighting"]["threshold"] = 0.17
+        chosen["method"]["weighting"]["threshold"] = LOW_THRESHOLDS.get(method, 0.17)
     choices = Choices(dataset="digits", model="wrn_10_1", method=method, experiment="quickstart")
     with tempfile.TemporaryDirectory() as folder, RunDir(Path(folder) / "run", "", False) as run_dir:
         session = Session(Settings.parse(chosen), choices, run_dir, show_progress=False)
@@ -81,10 +85,11 @@ def environment() -> dict:
 def test_the_numbers_of_a_method_stay_what_they_are(method):
     golden = json.loads(FILE.read_text())
     measured, expected = measure(method), golden["methods"][method]
-    if environment() == golden["environment"]:
+    made_on = expected.pop("environment", golden["environment"])
+    if environment() == made_on:
         assert measured == expected
         return
-    warnings.warn(f"made on {golden['environment']}: losses are compared within {FIRST} and {LATER}", stacklevel=1)
+    warnings.warn(f"made on {made_on}: losses are compared within {FIRST} and {LATER}", stacklevel=1)
     for step, (one, other) in enumerate(zip(measured["steps"], expected["steps"], strict=True)):
         assert one["train/loss"] == pytest.approx(other["train/loss"], rel=LATER if step else FIRST)
 

@@ -20,7 +20,7 @@ from meanteacher.runs.run_dir import RunDir
 from meanteacher.runs.session import Session
 
 NEED_STRONG = {"adamatch", "fixmatch", "flexmatch", "freematch", "remixmatch", "softmatch", "uda"}
-NEED_STRONG |= {"comatch", "noisy_student", "regmixmatch", "simmatch"}
+NEED_STRONG |= {"comatch", "meta_pseudo_labels", "noisy_student", "regmixmatch", "simmatch"}
 NEED_FEATURES = ("cct", "comatch", "mean_teacher_dual", "remixmatch", "simmatch")
 VIT = ("model=timm", "model.name=vit_tiny_patch16_224", "model.image_size=32")
 

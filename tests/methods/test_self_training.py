@@ -1,4 +1,4 @@
-"""RegMixMatch and Noisy Student on a linear network against NumPy, and their parts: ResizeMix and frozen copies."""
+"""RegMixMatch, Noisy Student and Meta Pseudo Labels on a linear network against NumPy, and ResizeMix, frozen copies."""
 
 import numpy as np
 import pytest
@@ -9,11 +9,14 @@ from torch import nn
 
 from meanteacher.methods import regmixmatch
 from meanteacher.methods.common import resize_mix as resize_mix_module
+from meanteacher.methods.common.improvement import improvement
 from meanteacher.methods.common.resize_mix import draw_interval, draw_scales, resize_mix
 from meanteacher.methods.common.snapshots import Snapshots
 from meanteacher.methods.common.weighting import FixedThreshold, SelfAdaptiveThreshold
+from meanteacher.methods.meta_pseudo_labels import MetaPseudoLabels
 from meanteacher.methods.noisy_student import NoisyStudent
 from meanteacher.methods.regmixmatch import RegMixMatch
+from meanteacher.optim.schedules import Constant
 
 # ResizeMix
 
@@ -181,3 +184,60 @@ def test_noisy_student_loss_equals_its_closed_form():
     np.testing.assert_allclose(one.teachers.models[0].weight.numpy(), teacher, rtol=1e-6)
     one.after_step(torch.tensor(49.0))
     np.testing.assert_allclose(one.teachers.models[0].weight.numpy(), problem.weights, rtol=1e-6)
+
+
+# Meta Pseudo Labels
+
+
+def improved(weights, points, targets, others, labels, rate):
+    """`improvement` of a linear network, in NumPy."""
+    gradient = (softmax(points @ weights.T) - targets).T @ points / len(points)
+    return (ce(others @ weights.T, labels) - ce(others @ (weights - rate * gradient).T, labels)).mean()
+
+
+def test_improvement_leaves_no_trace():
+    network = nn.Sequential(nn.BatchNorm1d(5), nn.Dropout(0.5), nn.Linear(5, CLASSES)).train()
+    before = {name: value.clone() for name, value in network.state_dict().items()}
+    points, others = torch.randn(2, 6, 5)
+    targets, labels = torch.full((6, CLASSES), 1 / 3), torch.arange(6) % 3
+    found = [improvement(network, points, targets, others, labels, rate=0.5) for _ in range(2)]
+    assert found[0] == found[1] != 0 and not found[0].requires_grad
+    assert all(torch.equal(value, before[name]) for name, value in network.state_dict().items())
+    assert all(p.grad is None for p in network.parameters())
+
+
+def test_meta_pseudo_labels_loss_and_gradients_equal_their_closed_form():
+    problem = Problem()
+    one = MetaPseudoLabels(
+        student=problem.student(),
+        weighting=FixedThreshold(threshold=0.8),
+        temperature=0.5,
+        unlabeled_weight=2.0,
+        unlabeled_ramp=Constant(steps=100, warmup=0.6, warmup_shape="linear"),
+        student_rate=0.7,
+        baseline_decay=0.9,
+        **FACTS,
+    )
+    tutor = np.random.default_rng(10).normal(size=(CLASSES, 5))
+    one.tutor.weight.data = torch.tensor(tutor, dtype=torch.float32)
+    one.baseline.fill_(0.3)
+    taught, z = problem.u2 @ tutor.T, problem.u @ tutor.T
+    p, mask = softmax(taught), softmax(z).max(1) >= 0.8
+    h = improved(problem.weights, problem.u2, p, problem.x, problem.target, 0.7)
+    feedback = h - (0.9 * 0.3 + 0.1 * h)
+    uda = (mask * -(softmax(z / 0.5) * np.log(p)).sum(1)).mean()
+    student = -(p * np.log(softmax(problem.z(problem.u2)))).sum(1).mean()
+    expected = ce(problem.x @ tutor.T, problem.target).mean() + 2 * 0.5 * uda
+    expected += feedback * ce(taught, taught.argmax(1)).mean() + student
+    output = problem.run(one)
+    assert 0 < mask.sum() < 12 and abs(h) > 1e-3
+    assert output.metrics["improvement"].item() == pytest.approx(h, rel=1e-3)
+    assert output.loss.item() == pytest.approx(expected, rel=1e-4)
+    assert one.baseline.item() == pytest.approx(0.9 * 0.3 + 0.1 * h, rel=1e-4) and problem.judge_has_no_gradient()
+    by_hand = (softmax(problem.z(problem.u2)) - p).T @ problem.u2 / 12
+    np.testing.assert_allclose(one.student.weight.grad.numpy(), by_hand, rtol=1e-3, atol=1e-6)
+    own, hard = softmax(problem.x @ tutor.T) - np.eye(CLASSES)[problem.target], np.eye(CLASSES)[taught.argmax(1)]
+    by_hand = (
+        own.T @ problem.x / 4 + (mask[:, None] * (p - softmax(z / 0.5)) + feedback * (p - hard)).T @ problem.u2 / 12
+    )
+    np.testing.assert_allclose(one.tutor.weight.grad.numpy(), by_hand, rtol=1e-3, atol=1e-5)
