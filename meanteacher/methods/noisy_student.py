@@ -18,7 +18,7 @@ class NoisyStudent(Method):
     q: mean prediction of the teachers for the weak view, without gradient and without noise in the network. The
     teachers are frozen copies of the student (`Snapshots`): the run is divided into `rounds`, the first of which trains
     on labeled images alone (w = 0), and at the end of each the student replaces the oldest of `ensemble` teachers. w:
-    weighting, which the paper filters images with; T: temperature; λ: unlabeled_weight. labeled_view: the view of x.
+    weighting, as the authors filter images; T: temperature; λ: unlabeled_weight. labeled_view: the view of x.
     The student's noise is that of the strong views and of its dropout. Labeled and strong views share BatchNorm
     statistics.
 

@@ -180,6 +180,8 @@ def test_noisy_student_loss_equals_its_closed_form():
         assert output.loss.item() == pytest.approx(supervised + factor * consistency, rel=1e-5)
         assert output.metrics["kept"].item() == pytest.approx(mask.mean() * bool(factor))
         assert problem.judge_has_no_gradient()
+    one.weighting.threshold = 0.0
+    assert problem.run(one, torch.tensor(24.0)).metrics["kept"] == 0, "whatever the weighting makes of no prediction"
     one.after_step(torch.tensor(48.0))
     np.testing.assert_allclose(one.teachers.models[0].weight.numpy(), teacher, rtol=1e-6)
     one.after_step(torch.tensor(49.0))
