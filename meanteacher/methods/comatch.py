@@ -41,9 +41,12 @@ class CoMatch(MemoryMethod):
         consistency = (weight * cross_entropy(strong, pseudo)).mean()
         contrast = self.contrast(pseudo, embeddings, others).mean()
         classes = torch.cat([p, one_hot(labeled.target, self.num_classes)])
-        self.bank.append(torch.cat([judged, keys]).detach(), classes)
+        self.pending = torch.cat([judged, keys]).detach(), classes
         terms = {"consistency": (self.weight, consistency), "contrast": (self.contrast_weight, contrast)}
         return add_terms(supervised, terms, kept=weight.mean(), **self.weighting.metrics())
+
+    def remember(self, embeddings: Tensor, classes: Tensor) -> None:
+        self.bank.append(embeddings, classes)
 
     def contrast(self, pseudo: Tensor, embeddings: Tensor, others: Tensor) -> Tensor:
         """H(Q_i, S_i), float32 [B], with gradient to both embeddings, [B, D]. pseudo: [B, C]."""

@@ -58,10 +58,15 @@ class MetaPseudoLabels(Method):
         weight = self.weighting(z.softmax(dim=1), unlabeled.index)
         consistency = (weight * cross_entropy(taught, (z / self.temperature).softmax(dim=1))).mean()
         h = improvement(self.student, strong, p, x, labeled.target, rate=self.rate)
-        self.baseline.lerp_(h, 1 - self.decay)
         terms = {
             "consistency": (self.weight * self.ramp(step), consistency),
-            "feedback": (h - self.baseline, cross_entropy(taught, p.argmax(dim=1)).mean()),
+            "feedback": (self.advantage(h), cross_entropy(taught, p.argmax(dim=1)).mean()),
             "student": (1.0, cross_entropy(self.student(strong), p).mean()),
         }
         return add_terms(supervised, terms, kept=weight.mean(), improvement=h, **self.weighting.metrics())
+
+    @torch.compiler.disable  # a compiled gradient would read the running mean after it was overwritten
+    def advantage(self, h: Tensor) -> Tensor:
+        """h − h̄, 0-dim; updates h̄ first."""
+        self.baseline.lerp_(h, 1 - self.decay)
+        return h - self.baseline

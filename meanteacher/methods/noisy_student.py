@@ -49,8 +49,8 @@ class NoisyStudent(Method):
         logits, strong = predict_together(self.student, labeled.views[0], unlabeled.views[1])
         weight = taught * self.weighting(q, unlabeled.index)
         supervised = cross_entropy(logits, labeled.target).mean()
-        target = sharpen(q + 1e-20, self.temperature)
-        consistency = (weight * cross_entropy(strong, target)).mean()
+        pseudo = sharpen(q + 1e-20, self.temperature)
+        consistency = (weight * cross_entropy(strong, pseudo)).mean()
         terms = {"consistency": (self.weight, consistency)}
         return add_terms(supervised, terms, kept=weight.mean(), **self.weighting.metrics())
 

@@ -55,7 +55,7 @@ class SimMatch(MemoryMethod):
         supervised = cross_entropy(logits, labeled.target).mean()
         consistency = (weight * cross_entropy(strong, pseudo)).mean()
         instance = -(target * self.bank.log_similarity(embeddings, self.temperature)).sum(dim=1).mean()
-        self.bank.write(labeled.index, keys, one_hot(labeled.target, self.num_classes), self.bank_decay)
+        self.pending = labeled.index, keys.detach(), one_hot(labeled.target, self.num_classes)
         terms = {"consistency": (self.weight, consistency), "instance": (self.instance_weight * ramp, instance)}
         return add_terms(supervised, terms, kept=weight.mean(), **self.weighting.metrics())
 
@@ -67,6 +67,9 @@ class SimMatch(MemoryMethod):
         with torch.no_grad():
             (_, keys), judged = self.teacher.model.both(labeled, weak)
         return (logits, keys), judged, trained
+
+    def remember(self, index: Tensor, embeddings: Tensor, classes: Tensor) -> None:
+        self.bank.write(index, embeddings, classes, self.bank_decay)
 
     def share(self, similarity: Tensor, p: Tensor) -> Tensor:
         """The instance target t_k ∝ a_k · p(c_k), [B, size]; 0 while the bank is empty. No gradient."""

@@ -14,8 +14,8 @@ class Network(nn.Module):
 
     Every method calls `forward`. Some need more:
 
-    - ReMixMatch and Mean Teacher with two outputs attach a linear layer to the pooled features: they call `features`,
-      `pool` and `head`.
+    - ReMixMatch, Mean Teacher with two outputs, SimMatch and CoMatch attach layers to the pooled features: they call
+      `features`, `pool` and `head`.
     - CCT perturbs a feature map of shape [B, feature_channels, h, w]: it needs `has_feature_map`.
     """
 

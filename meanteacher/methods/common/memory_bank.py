@@ -32,10 +32,11 @@ class MemoryBank(nn.Module):
     def log_similarity(self, embeddings: Tensor, temperature: float) -> Tensor:
         """log softmax over the filled slots of ⟨embedding, slot⟩ / temperature: float32 [B, D] → [B, size].
 
-        Empty slots get about −1e9. Carries a gradient to `embeddings`, and is float32 under autocast too.
+        Empty slots get about −1e9. Carries a gradient to `embeddings`; the bank may be written again only after the
+        backward pass. Float32 under autocast too.
         """
         with torch.autocast(embeddings.device.type, enabled=False):
-            logits = embeddings.float() @ self.embeddings.clone().T / temperature
+            logits = embeddings.float() @ self.embeddings.T / temperature
         return logits.masked_fill(~self.filled, EMPTY).log_softmax(dim=1)
 
     @torch.no_grad()

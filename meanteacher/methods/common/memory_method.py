@@ -17,6 +17,9 @@ class MemoryMethod(Method):
 
     temperature: of similarities. smoothing: the share of the prediction itself in a smoothed pseudo-label. weighting:
     of smoothed pseudo-labels. unlabeled_weight: of their cross-entropy. The projection is trained and is not evaluated.
+
+    A training step reads the bank and assigns to `pending` what `remember` is to write into it. It is written after the
+    step: torch.compile would let the gradient read a buffer that its own graph has overwritten.
     """
 
     needs_features = True
@@ -41,6 +44,7 @@ class MemoryMethod(Method):
         self.alignment = alignment.bind(num_classes=num_classes)
         self.weighting = weighting.bind(num_classes=num_classes, num_images=num_images)
         self.temperature, self.smoothing, self.weight = temperature, smoothing, unlabeled_weight
+        self.pending: tuple[Tensor, ...] = ()
 
     @torch.no_grad()
     def smooth(self, p: Tensor, embeddings: Tensor, factor: Tensor) -> tuple[Tensor, Tensor]:
@@ -52,6 +56,14 @@ class MemoryMethod(Method):
         with torch.autocast(p.device.type, enabled=False):
             similarity = self.bank.log_similarity(embeddings, self.temperature).exp()
             return torch.lerp(p, similarity @ self.bank.classes, (1 - self.smoothing) * factor), similarity
+
+    def remember(self, *pending: Tensor) -> None:
+        """Write into the bank."""
+        raise NotImplementedError
+
+    def after_step(self, step: Tensor) -> None:
+        super().after_step(step)
+        self.remember(*self.pending)
 
     def eval_models(self) -> dict[str, nn.Module]:
         return {name: model.network for name, model in super().eval_models().items()}
