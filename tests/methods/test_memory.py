@@ -185,6 +185,7 @@ def test_simmatch_loss_and_bank_equal_their_closed_form(judge):
         assert output.loss.item() == pytest.approx(expected, rel=1e-5), number
         assert output.metrics["kept"].item() == pytest.approx(mask.mean())
         keys = outputs(judging, x)[1]
+        assert one.bank.filled.sum() == len(stored), "written after the backward pass, for compiled gradients"
         one.after_step(STEP)
         for i, key, c in zip(index, keys, target, strict=True):
             stored[i] = (unit((0.7 * stored[i][0] + 0.3 * key)[None])[0] if i in stored else key, c)
