@@ -169,6 +169,34 @@ def fixmatch_variants():
         > i-x-S-ce@0; i-s-S-d@1; i-u-S@2; S~q~d@2; S-P-c@3; i-t-S-R-r@4"""
 
 
+def memory_and_tutors():
+    smoothed = "p, smoothed|by the bank"
+    return f"""# simmatch: the bank knows labeled images; judge=ema: a teacher sees u weak and fills the bank
+        i images 0-3; {X + CE}s input 1-2 u strong; u input 3 u weak; S student 0-3; q target 3-4.4 {smoothed}
+        m target:38,20 4.4 bank: embeddings|and classes of x; d loss 1 w · cross-entropy|with smoothed p
+        n loss 2-3 cross-entropy with u's|similarities to the bank
+        > i-x-S-ce@0; i-s@1.5; s-S-d@1; s-S-n@2; i-u-S@3; S~q@3; q~n@3; q~d@2.8>1.2; S~m@3.38>4.02; m~q@4.4
+    # comatch: the bank knows the last batches
+        i images 0-4; {X + CE}s input 1-2 u strong; v input 3 u′ strong; u input 4 u weak; S student 0-4
+        q target 4-5.4 {smoothed}; m target:38,20 5.4 bank: embeddings|and p of the past
+        n loss 2-4 contrast of u and u′|with the graph p · p; d loss 1 w · cross-entropy|with smoothed p
+        > i-x-S-ce@0; i-s@1.5; s-S-d@1; s-S-n@2; i-v-S-n@3; i-u-S@4; S~q@4; q~n@4; q~d@3.8>1.2; S~m@4.38>5.02; m~q@5.4
+    # regmixmatch: freematch, and a second pass of mixed images
+        i images 0-4.4; {X + CE}s input 1-2 u strong; u input 3 u weak; S student 0-3; q target 3 argmax q,|sure or not
+        M input:38,18 4.4 u strong, pasted|into each other; P student:64,14 4.4; d loss 1-2 freematch's terms
+        m loss 4.4 to mixed labels: sure CE,|others squared difference
+        > i-x-S-ce@0; i-s@1.5; s-S-d@1; i-u-S@3; S~q@3; q~d@2.8>2.2; i-M-P-m@4.4; q~m@3.2>4.2
+    # noisy_student: frozen copies of the student, replaced after each round
+        i images 0-2.4; x input 0 x strong; {CE}s input 1 u strong; u input 2.4 u weak; S student 0-1
+        T teacher 2.4 copies; q target 2.4 their mean q,|weight w(q); d loss 1-2.4 w · cross-entropy|with q
+        > i-x-S-ce@0; i-s-S-d@1; i-u-T@2.4; T~q~d@2.4; S~T@1.38>2.02 at the ends of rounds
+    # meta_pseudo_labels: the tutor learns what helps the student
+        i images 0-3; s input 0-1 u strong; u input 2 u weak; x input 3 x weak; S student 0; T student 1-3 tutor
+        d loss 0 cross-entropy|with the tutor's p; f loss 1 η · cross-entropy|with argmax p
+        e loss 2 w · cross-entropy|of u strong and weak; ce loss 3 cross-entropy with y
+        > i-s@0.5; s-S-d@0; s-T-f@1; i-u-T@2; T-e@2; i-x-T-ce@3; T~d@1.2>0.2; S~f@0.2>0.8"""
+
+
 if __name__ == "__main__":
-    for family in (consistency, adversarial, mixing, pseudo_labels, fixmatch_variants):
+    for family in (consistency, adversarial, mixing, pseudo_labels, fixmatch_variants, memory_and_tutors):
         picture(family.__name__, family())

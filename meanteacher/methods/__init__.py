@@ -28,8 +28,10 @@ from meanteacher.methods.common.losses import (
     softmax_mse,
     softmax_mse_both,
 )
+from meanteacher.methods.common.memory_bank import MemoryBank
 from meanteacher.methods.common.mixup import guess_labels, mix, mix_batch, sharpen
 from meanteacher.methods.common.passes import predict_together
+from meanteacher.methods.common.snapshots import Snapshots
 from meanteacher.methods.common.weighting import (
     CurriculumThreshold,
     FixedThreshold,
@@ -50,12 +52,14 @@ __all__ = [
     "Fraction",
     "Labeled",
     "Literal",
+    "MemoryBank",
     "Method",
     "NonNegativeFloat",
     "NonNegativeInt",
     "PositiveFloat",
     "PositiveInt",
     "SelfAdaptiveThreshold",
+    "Snapshots",
     "StepOutput",
     "Teacher",
     "TruncatedGaussian",

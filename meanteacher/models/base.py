@@ -14,8 +14,8 @@ class Network(nn.Module):
 
     Every method calls `forward`. Some need more:
 
-    - ReMixMatch, CR-Match and Mean Teacher with two outputs attach layers to the pooled features: they call `features`,
-      `pool` and `head`.
+    - ReMixMatch, CR-Match, SimMatch, CoMatch and Mean Teacher with two outputs attach layers to the pooled features:
+      they call `features`, `pool` and `head`.
     - CCT perturbs a feature map of shape [B, feature_channels, h, w], and CR-Match projects it: they need
       `has_feature_map`.
     """

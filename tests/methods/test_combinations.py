@@ -30,9 +30,10 @@ FIXMATCH_FAMILY = {
     "softmatch",
     "uda",
 }
-NEEDED = {name: "strong" for name in FIXMATCH_FAMILY | {"remixmatch"}} | {"sequencematch": "medium"}
+OTHERS = {"comatch", "meta_pseudo_labels", "noisy_student", "regmixmatch", "remixmatch", "simmatch"}
+NEEDED = {name: "strong" for name in FIXMATCH_FAMILY | OTHERS} | {"sequencematch": "medium"}
 """The view beside `weak` that a method asks for first."""
-FEATURES = ("cct", "crmatch", "remixmatch", "mean_teacher_dual")
+NEED_FEATURES = ("cct", "comatch", "crmatch", "mean_teacher_dual", "remixmatch", "simmatch")
 VIT = ("model=timm", "model.name=vit_tiny_patch16_224", "model.image_size=32")
 
 
@@ -139,7 +140,7 @@ def test_a_vision_transformer_of_timm_is_refused_by_cct_and_for_images_of_anothe
         check_combination(construct("method=supervised", *VIT), ["weak"], (3, 40, 40))
 
 
-@pytest.mark.parametrize("method", FEATURES)
+@pytest.mark.parametrize("method", NEED_FEATURES)
 @pytest.mark.parametrize("library", ["timm", "torchvision"])
 def test_a_convolutional_network_of_a_library_trains(method, library):
     pytest.importorskip(library)
@@ -171,7 +172,7 @@ class GrayOnly(Network):
 def test_a_network_without_features_works_with_the_methods_that_need_none():
     gray = parsed().replace({"model": {"_target_": f"{__name__}.GrayOnly"}})
     check_before_loading(gray, ["weak"])
-    for name in FEATURES:
+    for name in NEED_FEATURES:
         with pytest.raises(UserError, match="needs a network with features, which GrayOnly does not have"):
             construct_method(gray.replace({"method": compose_method(name)}), channels=1, classes=10, images=20)
 
@@ -192,7 +193,7 @@ class ForwardOnly(Network):
 def test_methods_that_need_features_refuse_a_network_without_them(name):
     recipe = settings(f"method={name}") | {"model": {"_target_": f"{__name__}.ForwardOnly"}}
     combined = Settings.parse(settings()).replace(recipe)
-    if name in FEATURES:
+    if name in NEED_FEATURES:
         with pytest.raises(UserError, match="needs a network that implements `features`, which ForwardOnly does not"):
             check_before_loading(combined, ("weak", "medium", "strong"))
     else:

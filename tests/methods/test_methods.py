@@ -10,7 +10,7 @@ from torch import nn
 
 from meanteacher.config.errors import UserError
 from meanteacher.data.batch import Labeled, Unlabeled
-from meanteacher.methods import adamatch, crmatch, remixmatch
+from meanteacher.methods import adamatch, crmatch, regmixmatch, remixmatch
 from meanteacher.methods.common import mixup
 from meanteacher.methods.common.ema import Teacher
 from meanteacher.methods.mean_teacher import MeanTeacher
@@ -135,6 +135,7 @@ def drawn_by_content(monkeypatch):
     for module in (remixmatch, crmatch):
         monkeypatch.setattr(module, "draw_quarter_turns", lambda images: order(images).argsort() % 4)
     monkeypatch.setattr(adamatch, "draw_fractions", lambda logits: torch.full_like(logits, 0.3))
+    monkeypatch.setattr(regmixmatch, "draw_scores", lambda images, pool: pool.flatten(1).sum(1).expand(len(images), -1))
 
 
 @every_method
