@@ -11,8 +11,10 @@ import pandas as pd
 from meanteacher.comparison import page, pictures, tables
 from meanteacher.comparison.notes import list_commands, list_problems, write_notes
 from meanteacher.comparison.protocols import Protocol, group_runs, protocol_lines
+from meanteacher.comparison.pseudo_labels import pseudo_label_table
 from meanteacher.comparison.published import published_for
 from meanteacher.comparison.results import Run, find_runs, read_sweep
+from meanteacher.comparison.rows import PSEUDO_LABELS
 from meanteacher.comparison.statistics import Statistics, compute_statistics
 from meanteacher.comparison.verdicts import write_verdicts
 
@@ -20,6 +22,7 @@ COLUMNS = [
     *("status", "counted", "protocol", "variant", "method", "dataset", "label", "seed", "split_seed", "network"),
     *("deployed", "error_last", "error_median_last_20", "error_best_on_test", "ece", "images_per_second"),
     *("training_seconds", "peak_memory_bytes", "digest", "commit", "folder"),
+    *(f"pseudo_label_{name}" for name in PSEUDO_LABELS),
 ]
 """Columns of comparison.csv."""
 
@@ -91,7 +94,7 @@ def further_tables(
 ) -> list[tables.Table]:
     """All tables after the first ones, in reading order, without empty ones."""
     median = "Median error of the last 20 evaluations (%)"
-    pairs, labels, costs = [], [], []
+    pairs, labels, pseudo_labels, costs = [], [], [], []
     for protocol in protocols:
 
         def heading(text: str, protocol: Protocol = protocol) -> str:
@@ -101,11 +104,12 @@ def further_tables(
         pairs.append(tables.pair_table(heading("Paired differences"), differences, protocol.decimals))
         rows = [row for row in numbers.efficiency if row["protocol"] == protocol.letter]
         labels.append(tables.efficiency_table(heading("Label efficiency"), rows))
+        pseudo_labels.append(pseudo_label_table(heading("Pseudo-labels (%)"), numbers, protocol))
         cost = numbers.cost[numbers.cost["protocol"] == protocol.letter]
         costs.append(tables.cost_table(heading("Calibration and cost"), cost))
     medians = error_tables(median, "error_median_last_20", protocols, numbers)
     last = [tables.published_table(published), tables.problem_table(problems)]
-    return [table for table in [*medians, *pairs, *labels, *costs, *last] if table.rows]
+    return [table for table in [*medians, *pairs, *labels, *pseudo_labels, *costs, *last] if table.rows]
 
 
 def file_links(run: Run, out: Path) -> list[tuple[str, str]]:

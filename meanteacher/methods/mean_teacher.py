@@ -5,7 +5,7 @@ from torch import Tensor, nn
 
 from meanteacher.config.types import Literal, NonNegativeFloat
 from meanteacher.data.batch import Labeled, Unlabeled, Views
-from meanteacher.methods.base import Method, StepOutput, add_terms
+from meanteacher.methods.base import Method, PseudoLabels, StepOutput, add_terms
 from meanteacher.methods.common.ema import Teacher
 from meanteacher.methods.common.losses import CONSISTENCY, cross_entropy
 from meanteacher.methods.common.passes import second_views
@@ -40,10 +40,14 @@ class MeanTeacher(Method):
     def training_step(self, labeled: Labeled, unlabeled: Unlabeled, step: Tensor) -> StepOutput:
         logits = self.student(torch.cat([labeled.views[0], unlabeled.views[0]]))
         supervised = cross_entropy(logits[: len(labeled.target)], labeled.target).mean()
-        consistency = self.consistency(logits, labeled, unlabeled)
-        return add_terms(supervised, {"consistency": (self.weight * self.ramp(step), consistency)})
+        consistency, pseudo_labels = self.consistency(logits, labeled, unlabeled)
+        return add_terms(supervised, {"consistency": (self.weight * self.ramp(step), consistency)}, pseudo_labels)
 
-    def consistency(self, logits: Tensor, labeled: Labeled, unlabeled: Unlabeled) -> Tensor:
-        """Mean distance of logits from the teacher's. logits: [B, K] of the first views, labeled images first."""
+    def consistency(self, logits: Tensor, labeled: Labeled, unlabeled: Unlabeled) -> tuple[Tensor, PseudoLabels]:
+        """Mean distance of logits from the teacher's, 0-dim, and the teacher's prediction for the unlabeled images.
+
+        logits: [B, K] of the first views, labeled images first.
+        """
         targets = self.teacher(second_views(labeled, unlabeled, self.on_labeled))
-        return self.distance(logits if self.on_labeled else logits[len(labeled.target) :], targets).mean()
+        distance = self.distance(logits if self.on_labeled else logits[len(labeled.target) :], targets).mean()
+        return distance, PseudoLabels(targets[len(targets) - len(unlabeled.index) :].float().softmax(dim=1), None)

@@ -6,7 +6,7 @@ from torch.nn import functional as F
 
 from meanteacher.config.types import Literal, NonNegativeFloat, PositiveFloat
 from meanteacher.data.batch import Labeled, Unlabeled, Views
-from meanteacher.methods.base import Method, StepOutput, add_terms
+from meanteacher.methods.base import Method, PseudoLabels, StepOutput, add_terms
 from meanteacher.methods.common.losses import one_hot
 from meanteacher.methods.common.mixup import guess_labels, mix_batch, sharpen
 from meanteacher.optim.schedules import Constant
@@ -55,4 +55,4 @@ class MixMatch(Method):
         supervised = F.cross_entropy(logits[:n], targets[:n])
         consistency = (logits[n:].softmax(dim=1) - targets[n:]).square().mean()
         terms = {"consistency": (self.weight * self.ramp(step), consistency)}
-        return add_terms(supervised, terms, confidence=q.amax(dim=1).mean())
+        return add_terms(supervised, terms, PseudoLabels(q, None), confidence=q.amax(dim=1).mean())

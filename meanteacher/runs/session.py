@@ -117,6 +117,7 @@ class Session:
             device=self.device,
             precision=self.precision,
             compiled=self.compiled,
+            classes=len(self.data.classes),
             state=state,
         )
 
@@ -173,6 +174,7 @@ class Session:
             "bitwise": self.bitwise,
             **report.scores_by_part(self.trainer.history, self.trainer.parts, list(self.trainer.models())),
             **self.trainer.summary(),
+            "pseudo_labels": report.pseudo_label_scores(self.trainer.history),
             **report.environment(self.device),
             "precision": self.precision,
             "compiled": self.compiled,

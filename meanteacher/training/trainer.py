@@ -90,12 +90,15 @@ class Trainer:
         return self.estimator.total_seconds(self.step, self.stopwatch.seconds)
 
     def mean_metrics(self) -> dict[str, float]:
-        """The mean of each metric of the step since the previous call. Raises UserError if one is not finite."""
+        """The mean of each metric of the step since the previous call, and the scores of its pseudo-labels.
+
+        Raises UserError if a mean is not finite.
+        """
         means = self.train_step.meter.means()
         if not all(map(math.isfinite, means.values())):
             advice = "lower optimizer.lr or use trainer.precision=fp32"
             raise UserError(f"the loss is not finite by step {self.step} ({means}); {advice}")
-        return {f"train/{name}": mean for name, mean in means.items()}
+        return {f"train/{name}": value for name, value in (means | self.train_step.pseudo_labels.scores()).items()}
 
     def evaluate(self) -> dict[str, float]:
         """The scores of every network on every part. The time does not count as training time."""
