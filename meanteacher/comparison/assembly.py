@@ -9,6 +9,7 @@ from urllib.parse import quote
 import pandas as pd
 
 from meanteacher.comparison import page, pictures, tables
+from meanteacher.comparison.budget import budget_sentence, budget_table
 from meanteacher.comparison.notes import list_commands, list_problems, write_notes
 from meanteacher.comparison.protocols import Protocol, group_runs, protocol_lines
 from meanteacher.comparison.pseudo_labels import pseudo_label_table
@@ -54,9 +55,9 @@ def assemble(paths: list[str | Path], out: Path, title: str | None) -> Assembly:
         title=title,
         verdicts=write_verdicts(protocols, numbers, problems),
         protocols=protocol_lines(protocols),
-        tables=[*errors, *further_tables(protocols, numbers, published, problems)],
+        tables=[*errors, *further_tables(protocols, numbers, published, [budget_table(runs)], problems)],
         runs=tables.runs_table(numbers.table, [file_links(run, out) for run in runs]),
-        notes=write_notes(runs, numbers),
+        notes=[*filter(None, [budget_sentence(runs)]), *write_notes(runs, numbers)],
         commands=list_commands(paths, out, title, runs),
     )
     figure = pictures.draw(protocols, numbers, published, title)
@@ -90,7 +91,11 @@ def error_tables(text: str, score: str, protocols: list[Protocol], numbers: Stat
 
 
 def further_tables(
-    protocols: list[Protocol], numbers: Statistics, published: pd.DataFrame, problems: list[dict]
+    protocols: list[Protocol],
+    numbers: Statistics,
+    published: pd.DataFrame,
+    budget: list[tables.Table],
+    problems: list[dict],
 ) -> list[tables.Table]:
     """All tables after the first ones, in reading order, without empty ones."""
     median = "Median error of the last 20 evaluations (%)"
@@ -108,7 +113,7 @@ def further_tables(
         cost = numbers.cost[numbers.cost["protocol"] == protocol.letter]
         costs.append(tables.cost_table(heading("Calibration and cost"), cost))
     medians = error_tables(median, "error_median_last_20", protocols, numbers)
-    last = [tables.published_table(published), tables.problem_table(problems)]
+    last = [*budget, tables.published_table(published), tables.problem_table(problems)]
     return [table for table in [*medians, *pairs, *labels, *pseudo_labels, *costs, *last] if table.rows]
 
 
