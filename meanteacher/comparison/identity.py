@@ -6,7 +6,7 @@ Where a class lives does not count: of a `_target_` only the last component is c
 from collections.abc import Sequence
 
 from meanteacher.comparison.settings import key
-from meanteacher.config.digest import flatten
+from meanteacher.config.digest import NEUTRAL, flatten
 from meanteacher.runs.result import Result, deployed_network
 
 IMAGE_LOCATION = {"dataset.data_dir", "dataset.root", "dataset.storage"}
@@ -20,7 +20,8 @@ def protocol_fields(result: Result) -> dict:
     settings = result.settings or {}
     fields = {f"data.{name}": value for name, value in (result.data or {}).items() if name != "name"}
     fields |= settings_of(settings, ("dataset", "model", "augment", "schedule"))
-    fields = {name: value for name, value in fields.items() if name not in IMAGE_LOCATION}
+    neutral = {f"dataset.{name}": value for name, value in NEUTRAL.items()}
+    fields = {k: v for k, v in fields.items() if k not in IMAGE_LOCATION and (k, v) not in neutral.items()}
     fields |= {name: settings.get(name) for name in RUN_KEYS}
     if fields.get("schedule.steps") == fields["steps"]:
         fields.pop("schedule.steps", None)

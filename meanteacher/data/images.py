@@ -27,7 +27,8 @@ class Dataset:
 
     name: used in messages and result files. classes: one name per class. train, test: all images of both parts have
     the same shape [C, H, W]; images without a label (target −1) are allowed in `train` only and are used as unlabeled
-    images. notes: sentences the user should read, such as how many images were resized or skipped.
+    images. notes: sentences the user should read, such as how many images were resized or skipped. duplicates: counts
+    of images that occur in two parts, as `meanteacher.data.duplicates` finds them; None where nobody has looked.
 
     Raises UserError for arrays of another shape or type, and for targets outside of the classes.
 
@@ -55,6 +56,7 @@ class Dataset:
     train: Images
     test: Images
     notes: list[str] = field(default_factory=list)
+    duplicates: dict[str, int] | None = None
 
     def __post_init__(self) -> None:
         for part, images, lowest in (("train", self.train, -1), ("test", self.test, 0)):

@@ -124,6 +124,7 @@ def write(path: Path, data: Dataset, split: Split, settings: dict) -> None:
         "format": FORMAT,
         "dataset": data.name,
         "images": len(targets),
+        **({"duplicates": data.duplicates} if data.duplicates is not None else {}),
         **settings,
         "unlabeled": len(split.unlabeled),
         "labeled": split.labeled.tolist(),

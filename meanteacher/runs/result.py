@@ -75,6 +75,7 @@ class Result(BaseModel):
     precision: str | None = None
     compiled: bool | None = None
     data: dict[str, str | int] | None = Field(None, description="name, number of images and classes, fingerprint")
+    duplicates: dict[str, int] | None = Field(None, description="images that occur in two parts, and those dropped")
     split_digest: str | None = None
 
     @classmethod

@@ -179,6 +179,7 @@ class Session:
             "precision": self.precision,
             "compiled": self.compiled,
             "data": report.describe_data(self.data, self.settings),
+            **({"duplicates": self.data.duplicates} if self.data.duplicates is not None else {}),
             "split_digest": self.split.digest(),
         }
 
