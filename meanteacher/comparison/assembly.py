@@ -2,7 +2,7 @@
 
 import json
 import os
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from urllib.parse import quote
 
@@ -11,7 +11,7 @@ import pandas as pd
 from meanteacher.comparison import page, pictures, tables
 from meanteacher.comparison.budget import budget_sentence, budget_table
 from meanteacher.comparison.notes import list_commands, list_problems, write_notes
-from meanteacher.comparison.protocols import Protocol, group_runs, protocol_lines
+from meanteacher.comparison.protocols import Protocol, group_runs, protocol_lines, transfer_sentence
 from meanteacher.comparison.pseudo_labels import pseudo_label_table
 from meanteacher.comparison.published import published_for
 from meanteacher.comparison.results import Run, find_runs, read_sweep
@@ -87,7 +87,11 @@ def error_tables(text: str, score: str, protocols: list[Protocol], numbers: Stat
         tables.error_table(tables.heading_of(text, protocol, protocols), score, protocol, numbers.summary_of(protocol))
         for protocol in protocols
     ]
-    return [table for table in made if table]
+    return [
+        replace(table, note=f"{table.note} {transfer_sentence(protocol, protocols)}")
+        for table, protocol in zip(made, protocols, strict=True)
+        if table
+    ]
 
 
 def further_tables(

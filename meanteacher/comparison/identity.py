@@ -20,8 +20,7 @@ def protocol_fields(result: Result) -> dict:
     settings = result.settings or {}
     fields = {f"data.{name}": value for name, value in (result.data or {}).items() if name != "name"}
     fields |= settings_of(settings, ("dataset", "model", "augment", "schedule"))
-    neutral = {f"dataset.{name}": value for name, value in NEUTRAL.items()}
-    fields = {k: v for k, v in fields.items() if k not in IMAGE_LOCATION and (k, v) not in neutral.items()}
+    fields = {k: v for k, v in fields.items() if k not in IMAGE_LOCATION and NEUTRAL.get(k, object) != v}
     fields |= {name: settings.get(name) for name in RUN_KEYS}
     if fields.get("schedule.steps") == fields["steps"]:
         fields.pop("schedule.steps", None)

@@ -15,8 +15,8 @@ WATCHING_DATASET = {"storage", "data_dir", "root"}
 """Keys that change where and how a run is watched, not what it computes."""
 
 
-NEUTRAL = {"exclude_duplicates": "none"}
-"""Values of the data set's keys that change nothing: they are left out, as in runs from before there was such a key."""
+NEUTRAL = {"dataset.exclude_duplicates": "none", "model.train": "all"}
+"""Values that change nothing: they are left out, as in runs from before there was such a key."""
 
 
 def run_digest(config: dict) -> str:
@@ -28,11 +28,9 @@ def run_digest(config: dict) -> str:
     """
     relevant = {key: value for key, value in config.items() if key not in WATCHING}
     relevant["trainer"] = {key: value for key, value in config["trainer"].items() if key not in WATCHING_TRAINER}
-    relevant["dataset"] = {
-        key: value
-        for key, value in config["dataset"].items()
-        if key not in WATCHING_DATASET and (key, value) not in NEUTRAL.items()
-    }
+    relevant["dataset"] = {key: value for key, value in config["dataset"].items() if key not in WATCHING_DATASET}
+    for group in ("dataset", "model"):
+        relevant[group] = {k: v for k, v in relevant[group].items() if NEUTRAL.get(f"{group}.{k}", object) != v}
     if content := images_digest(config["dataset"]):
         relevant["images"] = content
     if config["split"]:
