@@ -2,19 +2,21 @@
 
 import json
 import os
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from urllib.parse import quote
 
 import pandas as pd
 
 from meanteacher.comparison import page, pictures, tables
+from meanteacher.comparison.budget import budget_sentence, budget_table
 from meanteacher.comparison.class_scores import class_tables
 from meanteacher.comparison.notes import list_commands, list_problems, write_notes
-from meanteacher.comparison.protocols import Protocol, group_runs, protocol_lines
+from meanteacher.comparison.protocols import Protocol, group_runs, protocol_lines, transfer_sentence
+from meanteacher.comparison.pseudo_labels import pseudo_label_table
 from meanteacher.comparison.published import published_for
 from meanteacher.comparison.results import Run, find_runs, read_sweep
-from meanteacher.comparison.rows import CLASS_SCORES
+from meanteacher.comparison.rows import CLASS_SCORES, PSEUDO_LABELS
 from meanteacher.comparison.statistics import Statistics, compute_statistics
 from meanteacher.comparison.verdicts import write_captions, write_verdicts
 from meanteacher.config.digest import SCENARIO
@@ -23,6 +25,7 @@ COLUMNS = [
     *("status", "counted", "protocol", "variant", "method", "dataset", "label", "seed", "split_seed", "network"),
     *("deployed", "error_last", "error_median_last_20", "error_best_on_test", "ece", "images_per_second"),
     *("training_seconds", "peak_memory_bytes", "digest", "commit", "folder"),
+    *(f"pseudo_label_{name}" for name in PSEUDO_LABELS),
 ]
 """Columns of comparison.csv. Those of `OPTIONAL_COLUMNS` follow where a run has them."""
 
@@ -57,9 +60,9 @@ def assemble(paths: list[str | Path], out: Path, title: str | None) -> Assembly:
         verdicts=write_verdicts(protocols, numbers, problems),
         captions=write_captions(protocols, numbers),
         protocols=protocol_lines(protocols),
-        tables=[*errors, *further_tables(protocols, numbers, published, problems, runs)],
+        tables=[*errors, *further_tables(protocols, numbers, published, [budget_table(runs)], problems, runs)],
         runs=tables.runs_table(numbers.table, [file_links(run, out) for run in runs]),
-        notes=write_notes(runs, numbers),
+        notes=[*filter(None, [budget_sentence(runs)]), *write_notes(runs, numbers)],
         commands=list_commands(paths, out, title, runs),
     )
     figure = pictures.draw(protocols, numbers, published, title)
@@ -89,15 +92,24 @@ def error_tables(text: str, score: str, protocols: list[Protocol], numbers: Stat
         tables.error_table(tables.heading_of(text, protocol, protocols), score, protocol, numbers.summary_of(protocol))
         for protocol in protocols
     ]
-    return [table for table in made if table]
+    return [
+        replace(table, note=f"{table.note} {transfer_sentence(protocol, protocols)}")
+        for table, protocol in zip(made, protocols, strict=True)
+        if table
+    ]
 
 
 def further_tables(
-    protocols: list[Protocol], numbers: Statistics, published: pd.DataFrame, problems: list[dict], runs: list[Run]
+    protocols: list[Protocol],
+    numbers: Statistics,
+    published: pd.DataFrame,
+    budget: list[tables.Table],
+    problems: list[dict],
+    runs: list[Run],
 ) -> list[tables.Table]:
     """All tables after the first ones, in reading order, without empty ones."""
     median = "Median error of the last 20 evaluations (%)"
-    pairs, labels, costs, classes = [], [], [], []
+    pairs, labels, pseudo_labels, classes, costs = [], [], [], [], []
     for protocol in protocols:
 
         def heading(text: str, protocol: Protocol = protocol) -> str:
@@ -107,12 +119,13 @@ def further_tables(
         pairs.append(tables.pair_table(heading("Paired differences"), differences, protocol))
         rows = [row for row in numbers.efficiency if row["protocol"] == protocol.letter]
         labels.append(tables.efficiency_table(heading("Label efficiency"), rows))
+        pseudo_labels.append(pseudo_label_table(heading("Pseudo-labels (%)"), numbers, protocol))
         cost = numbers.cost[numbers.cost["protocol"] == protocol.letter]
         classes += class_tables(protocol, protocols, numbers, runs)
         costs.append(tables.cost_table(heading("Calibration and cost"), cost, protocol.axis))
     medians = error_tables(median, "error_median_last_20", protocols, numbers)
-    last = [tables.published_table(published), tables.problem_table(problems)]
-    return [table for table in [*medians, *pairs, *labels, *classes, *costs, *last] if table.rows]
+    last = [*budget, tables.published_table(published), tables.problem_table(problems)]
+    return [table for table in [*medians, *pairs, *labels, *classes, *pseudo_labels, *costs, *last] if table.rows]
 
 
 def columns_of(numbers: Statistics) -> list[str]:

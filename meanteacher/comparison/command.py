@@ -62,14 +62,17 @@ def compare(paths: list[str | Path], out: Path, title: str | None = None) -> Com
 
 
 def errors_text(assembly) -> str:
-    """The protocols, the error tables, and what they show, as Markdown; empty where nothing was measured."""
+    """The protocols, the error tables, what they show, and the first note, on the budget of each method, as Markdown.
+
+    Empty where nothing was measured.
+    """
     from meanteacher.comparison.page import markdown_table
 
     if not assembly.errors:
         return ""
     shown = [f"{table.heading}\n\n{markdown_table(table)}" for table in assembly.errors]
     note = assembly.errors[0].note.replace("bold:", "**bold**:")
-    return "\n\n".join(["\n".join(assembly.document.protocols), *shown, note])
+    return "\n\n".join(["\n".join(assembly.document.protocols), *shown, note, assembly.document.notes[0]])
 
 
 def main(arguments: list[str]) -> int:

@@ -166,3 +166,15 @@ def protocol_lines(protocols: list[Protocol]) -> list[str]:
     definitions = "; ".join(f"{protocol.letter}: {protocol.differs}" for protocol in protocols)
     shared = protocols[0].shared or "nothing else"
     return [f"Protocols, never mixed in a number: {definitions}.", f"Shared by all: {shared}."]
+
+
+def transfer_sentence(protocol: Protocol, protocols: list[Protocol]) -> str:
+    """Whether the data set of a protocol has a transfer baseline: runs that start from the weights of a file."""
+    if protocol.fields.get("model.weights"):
+        probe = protocol.fields.get("model.train") == "probe"
+        how = "a linear probe on frozen features" if probe else "fine-tuning of all layers"
+        return f"These are transfer baselines: {how}, from weights in a file."
+    others = [p for p in protocols if p.dataset == protocol.dataset and p.fields.get("model.weights")]
+    if not others:
+        return "No transfer baseline: no run on this data set starts from the weights of a file (model.weights)."
+    return f"Transfer baseline: protocol {', '.join(other.letter for other in others)}."

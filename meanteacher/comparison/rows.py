@@ -14,6 +14,9 @@ SCORES = ("error_last", "error_median_last_20", "error_best_on_test", "ece")
 CLASS_SCORES = ("balanced_accuracy", "auroc_unknown")
 """Scores that only runs with a realistic option have."""
 MEASURES = ("images_per_second", "training_seconds", "peak_memory_bytes")
+PSEUDO_LABELS = ("precision", "coverage", "weighted_coverage", "balance")
+"""Scores of the pseudo-labels; the columns are `pseudo_label_<name>`."""
+
 IDENTITY = ["protocol", "variant", "label", "point", "seed", "split_seed", "split_digest"]
 
 
@@ -33,19 +36,22 @@ def run_rows(runs: list[Run], places: list[Place]) -> pd.DataFrame:
         for network, scores in models.items() or [("", None)]:
             rows.append(about | {"network": network, "deployed": network == last} | score_columns(scores))
     table = pd.DataFrame(rows)
-    return table.assign(**{name: pd.to_numeric(table[name]) for name in (*SCORES, *CLASS_SCORES, *MEASURES)})
+    numbers = (*SCORES, *CLASS_SCORES, *MEASURES, *(f"pseudo_label_{name}" for name in PSEUDO_LABELS))
+    return table.assign(**{name: pd.to_numeric(table[name]) for name in numbers})
 
 
 def facts(run: Run) -> dict:
     """The columns of a run that are copied from its result."""
     result = run.result
     names = ("label", "seed", "split_seed", "split_digest", *MEASURES, "digest", "source", "commit", "hardware")
+    pseudo_labels = (result.pseudo_labels if result else None) or {}
+    scores = {f"pseudo_label_{name}": pseudo_labels.get(name) for name in PSEUDO_LABELS}
     if result is None:
-        return {"method": "", "dataset": "", **dict.fromkeys((*SCENARIO, *names))}
+        return {"method": "", "dataset": "", **dict.fromkeys((*SCENARIO, *names)), **scores}
     settings = result.settings or {}
     dataset = settings.get("dataset", {}).get("name") or result.choices.get("dataset") or ""
     about = {"method": result.method or "", "dataset": dataset} | {name: settings.get(name) for name in SCENARIO}
-    return about | {name: getattr(result, name) for name in names}
+    return about | {name: getattr(result, name) for name in names} | scores
 
 
 def score_columns(scores: Scores | None) -> dict:

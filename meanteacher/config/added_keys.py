@@ -8,12 +8,18 @@ from typing import Any
 
 ADDED_KEYS: dict[str, Any] = {
     "augment.normalize_first": False,
+    "dataset.exclude_duplicates": "none",
+    "imbalance": None,
     "method.alignment.start": "uniform",
     "method.draw_per": "image",
     "method.passes": "together",
     "method.unlabeled_moves_statistics": True,
     "method.weighting.alignment_start": "uniform",
+    "mismatch": None,
     "model.first_blocks": "preactivated",
+    "model.train": "all",
+    "unlabeled": None,
+    "unlabeled_imbalance": None,
 }
 """Each added key with the value that it stands for where it is missing."""
 

@@ -102,6 +102,11 @@ def run_dir(*, _root_: DictConfig) -> str:
     sweeper = _root_.hydra.runtime.choices["hydra/sweeper"]
     if sweeper != "grid" and not settings.validation and not settings.split:
         raise UserError(f"hydra/sweeper={sweeper} needs validation images to optimize on; use validation=1000 or so")
+    if sweeper == "optuna" and _root_.hydra.sweeper.storage:
+        raise UserError(
+            "hydra.sweeper.storage: a stored study adds n_trials more at every start; leave it null: the run folders "
+            "keep the trials, and the same command goes on to n_trials in all"
+        )
     return run_path(settings, choices)
 
 

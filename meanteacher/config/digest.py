@@ -16,7 +16,7 @@ WATCHING_DATASET = {"storage", "data_dir", "root"}
 """Keys that change where and how a run is watched, not what it computes."""
 
 SCENARIO = ("unlabeled", "mismatch", "imbalance", "unlabeled_imbalance")
-"""Keys that change the label and image sets where they are not null. Null keys do not count."""
+"""Keys that change the label and image sets where they are not null."""
 
 
 def run_digest(config: dict) -> str:
@@ -28,7 +28,6 @@ def run_digest(config: dict) -> str:
     """
     config = drop_added(config)
     relevant = {key: value for key, value in config.items() if key not in WATCHING}
-    relevant = {key: value for key, value in relevant.items() if key not in SCENARIO or value is not None}
     relevant["trainer"] = {key: value for key, value in config["trainer"].items() if key not in WATCHING_TRAINER}
     relevant["dataset"] = {key: value for key, value in config["dataset"].items() if key not in WATCHING_DATASET}
     if content := images_digest(config["dataset"]):

@@ -11,8 +11,9 @@ import numpy as np
 from pydantic import Field
 
 from meanteacher.config.errors import UserError
-from meanteacher.config.types import Annotated
+from meanteacher.config.types import Annotated, Literal
 from meanteacher.data.cache import allocate, load_or_compute, load_or_decode, map_in_threads
+from meanteacher.data.duplicates import handle_duplicates
 from meanteacher.data.folder_listing import ImageFile, Listing, list_images, unreadable_image
 from meanteacher.data.images import Dataset, Images
 
@@ -26,13 +27,21 @@ Listing a folder of many images takes most of the time of a start with a filled 
 """
 
 
-def image_folder(*, root: str | None, data_dir: str, image_size: Annotated[int, Field(ge=1, le=4096)]) -> Dataset:
+def image_folder(
+    *,
+    root: str | None,
+    data_dir: str,
+    image_size: Annotated[int, Field(ge=1, le=4096)],
+    exclude_duplicates: Literal["none", "exact", "near"],
+) -> Dataset:
     """Load images from folders named after their classes, as RGB [3, image_size, image_size].
 
     The layout is root/train/<class>/*, root/test/<class>/* and, optionally, root/unlabeled/* (target −1, appended to
     the training part). Without test/, or if root itself contains the class folders, a fixed stratified fifth becomes
     the test part. Images are rotated as their EXIF data says; images of another size are resized so that the shorter
     side fits, and cropped at the center. Classes are sorted by name; the images' names are paths relative to root.
+    exclude_duplicates: leave out the images of the training part that duplicate a test image, after resizing: those
+    with the same pixels (`exact`), or also those that look the same (`near`, see `meanteacher.data.duplicates`).
     Raises UserError if root is missing, empty or has another layout, and for an image that cannot be read.
     """
     directory = Path(data_dir).expanduser().absolute()
@@ -45,7 +54,9 @@ def image_folder(*, root: str | None, data_dir: str, image_size: Annotated[int, 
             raise UserError(f"{listing.root} changed while its images were read: run again")
         return dataset
 
-    dataset = load_or_decode(directory=directory, key=f"image_folder-{digest}-{image_size}", decode=decode)
+    key = f"image_folder-{digest}-{image_size}"
+    dataset = load_or_decode(directory=directory, key=key, decode=decode)
+    dataset = handle_duplicates(dataset, directory=directory, key=key, exclude=exclude_duplicates)
     return replace(dataset, notes=listing.notes + dataset.notes)
 
 

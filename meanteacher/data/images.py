@@ -6,13 +6,20 @@ import numpy as np
 
 from meanteacher.config.errors import UserError
 
+UNLABELED = -1
+"""The target of an image without a label."""
+
+OTHER_CLASS = -2
+"""The target of an image that is known to be of none of the classes."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Images:
     """One part of a data set, decoded, in memory or memory-mapped.
 
     pixels: uint8 [N, C, H, W], 0 to 255, in RGB order where C is 3.
-    targets: int64 [N], the position of the image's class in `Dataset.classes`; −1 for an image without a label.
+    targets: int64 [N], the position of the image's class in `Dataset.classes`; −1 for an image without a label,
+        −2 for one that is known to be of another class.
     names: N strings, unique within the part. They identify images in split.json and in text lists of labeled images.
     """
 
@@ -25,11 +32,12 @@ class Images:
 class Dataset:
     """A data set: what every function named by a `dataset` configuration returns.
 
-    name: used in messages and result files. classes: one name per class. train, test: all images of both parts have
-    the same shape [C, H, W]; images without a label (target −1) are allowed in `train` only and are used as unlabeled
-    images. notes: sentences the user should read, such as how many images were resized or skipped. unknown_test: test
-    images of classes that are not in `classes`, with the target −1, where a run was asked to leave classes without
-    labels; a function that loads a data set does not set it.
+    name: used in messages and result files. classes: one name per class. train, test: all images of both parts have the
+    same shape [C, H, W]; images without a label (target −1 or −2) are allowed in `train` only and are used as unlabeled
+    images. notes: sentences the user should read, such as how many images were resized or skipped. duplicates: counts
+    of images that occur in two parts, as `meanteacher.data.duplicates` finds them; None where nobody has looked.
+    unknown_test: test images of classes that are not in `classes`, with the target −2, where a run was asked to leave
+    classes without labels; a function that loads a data set does not set it.
 
     Raises UserError for arrays of another shape or type, and for targets outside of the classes.
 
@@ -58,9 +66,10 @@ class Dataset:
     test: Images
     notes: list[str] = field(default_factory=list)
     unknown_test: Images | None = None
+    duplicates: dict[str, int] | None = None
 
     def __post_init__(self) -> None:
-        for part, images, lowest in (("train", self.train, -1), ("test", self.test, 0)):
+        for part, images, lowest in (("train", self.train, OTHER_CLASS), ("test", self.test, 0)):
             self._check_part(part, images, lowest)
         train, test = self.train.pixels.shape[1:], self.test.pixels.shape[1:]
         if train != test:

@@ -109,6 +109,7 @@ class Loader:
         if unlabeled_batch:
             self.unlabeled = EpochSampler(split.unlabeled, unlabeled_batch, seed, RunStream.UNLABELED_ORDER)
         self.targets = torch.from_numpy(train.targets).to(storage.device)
+        self.hidden_targets = self.targets.index_fill(0, torch.from_numpy(split.labeled).to(storage.device), -1)
         self.executor = ThreadPoolExecutor(1) if storage.mode == "mmap" else None
         self.prefetched: tuple[int, Future] | None = None
 
@@ -132,3 +133,7 @@ class Loader:
     def target(self, index: Tensor) -> Tensor:
         """The targets of the images at the positions `index`: int64 [B] on the device."""
         return self.targets[index]
+
+    def hidden_target(self, index: Tensor) -> Tensor:
+        """Like `target`, but −1 for labeled images. No method may receive it."""
+        return self.hidden_targets[index]

@@ -10,7 +10,7 @@ from dataclasses import replace
 import numpy as np
 
 from meanteacher.config.errors import UserError
-from meanteacher.data.images import Dataset, Images
+from meanteacher.data.images import OTHER_CLASS, Dataset, Images
 from meanteacher.data.random_streams import SplitStream, numpy_generator
 from meanteacher.data.rankings import longest_tail, rank_by_weight, tail_weights
 
@@ -24,7 +24,7 @@ SHARE_LABELED = 0.6
 def split_classes(data: Dataset, split_seed: int) -> Dataset:
     """The data set without the labels of some classes: its `classes` are those with labels, in their order.
 
-    The training images of the other classes get the target −1, and their test images move from `test` to
+    The training images of the other classes get the target −2, and their test images move from `test` to
     `unknown_test`. Raises UserError if a training image has no label already or if there are fewer than three classes.
     """
     if data.train.targets.min() < 0:
@@ -39,7 +39,7 @@ def split_classes(data: Dataset, split_seed: int) -> Dataset:
             "needed; use a data set with three classes or more"
         )
     kept = choose_classes(data, split_seed)
-    new_targets = np.full(len(data.classes), -1)
+    new_targets = np.full(len(data.classes), OTHER_CLASS)
     new_targets[kept] = np.arange(len(kept))
     names = [data.classes[c] for c in kept]
     known_test = np.isin(data.test.targets, kept)

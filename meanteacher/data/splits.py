@@ -166,6 +166,7 @@ def write(path: Path, data: Dataset, split: Split, settings: dict) -> None:
         "dataset": data.name,
         "images": len(targets),
         "classes": data.classes,
+        **({"duplicates": data.duplicates} if data.duplicates is not None else {}),
         **settings,
         "unlabeled": len(split.unlabeled),
         "labeled": split.labeled.tolist(),

@@ -17,7 +17,7 @@ from meanteacher.config.types import (
     Warmup,
 )
 from meanteacher.data.batch import Labeled, Unlabeled, Views
-from meanteacher.methods.base import Method, StepOutput, add_terms
+from meanteacher.methods.base import Method, PseudoLabels, StepOutput, add_terms
 from meanteacher.methods.common.alignment import DistributionAlignment
 from meanteacher.methods.common.ema import EMA, Teacher
 from meanteacher.methods.common.losses import (
@@ -58,6 +58,7 @@ __all__ = [
     "NonNegativeInt",
     "PositiveFloat",
     "PositiveInt",
+    "PseudoLabels",
     "SelfAdaptiveThreshold",
     "Snapshots",
     "StepOutput",

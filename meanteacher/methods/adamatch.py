@@ -5,7 +5,7 @@ from torch import Tensor, nn
 
 from meanteacher.config.types import Fraction, NonNegativeFloat, PositiveInt
 from meanteacher.data.batch import Labeled, Unlabeled, Views
-from meanteacher.methods.base import Method, StepOutput, add_terms
+from meanteacher.methods.base import Method, PseudoLabels, StepOutput, add_terms
 from meanteacher.methods.common.alignment import DistributionAlignment
 from meanteacher.methods.common.losses import cross_entropy
 from meanteacher.methods.common.passes import predict_together
@@ -63,4 +63,4 @@ class AdaMatch(Method):
         supervised = cross_entropy(z, labeled.target.repeat(2)).mean()
         consistency = (mask * cross_entropy(strong, pseudo)).mean()
         terms = {"consistency": (self.weight * self.ramp(step), consistency)}
-        return add_terms(supervised, terms, kept=mask.mean(), threshold=threshold)
+        return add_terms(supervised, terms, PseudoLabels(pseudo, mask), kept=mask.mean(), threshold=threshold)

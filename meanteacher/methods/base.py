@@ -1,10 +1,23 @@
 """The base class of all methods, and what a training step returns."""
 
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 from torch import Tensor, nn
 
 from meanteacher.data.batch import Labeled, Unlabeled, Views
+
+
+class PseudoLabels(NamedTuple):
+    """The labels that a method gave to the unlabeled images of a step. The training step compares them with the hidden
+    labels, which the method never receives.
+
+    target: int64 [B], or probabilities [B, K], of which the largest counts. weight: float [B], how much each counts in
+    the loss, at least 0; None where all count 1. The training step detaches both.
+    """
+
+    target: Tensor
+    weight: Tensor | None
 
 
 @dataclass(frozen=True)
@@ -12,11 +25,12 @@ class StepOutput:
     """The result of a training step.
 
     loss: 0-dim float32, with gradient. metrics: 0-dim tensors by name, averaged over the log interval and logged as
-    `train/<name>`; the training step detaches them.
+    `train/<name>`; the training step detaches them. pseudo_labels: see `PseudoLabels`; None for a method without any.
     """
 
     loss: Tensor
     metrics: dict[str, Tensor] = field(default_factory=dict)
+    pseudo_labels: PseudoLabels | None = None
 
 
 class Method(nn.Module):
@@ -59,12 +73,18 @@ class Method(nn.Module):
         return {"student": self.student} | ({} if teacher is None else {"teacher": teacher.model})
 
 
-def add_terms(supervised: Tensor, terms: dict[str, tuple[float | Tensor, Tensor]], **metrics: Tensor) -> StepOutput:
+def add_terms(
+    supervised: Tensor,
+    terms: dict[str, tuple[float | Tensor, Tensor]],
+    pseudo_labels: PseudoLabels | None = None,
+    **metrics: Tensor,
+) -> StepOutput:
     """The loss supervised + Σ weight · term, and as metrics the unweighted terms and any further ones.
 
-    terms: a weight and a 0-dim term by name.
+    terms: a weight and a 0-dim term by name. pseudo_labels: see `StepOutput`.
     """
     loss = supervised
     for weight, term in terms.values():
         loss = loss + weight * term
-    return StepOutput(loss, {"supervised": supervised} | {name: term for name, (_, term) in terms.items()} | metrics)
+    unweighted = {name: term for name, (_, term) in terms.items()}
+    return StepOutput(loss, {"supervised": supervised} | unweighted | metrics, pseudo_labels)

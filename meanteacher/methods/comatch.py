@@ -7,7 +7,7 @@ from torch import Tensor
 
 from meanteacher.config.types import Fraction, NonNegativeFloat
 from meanteacher.data.batch import Labeled, Unlabeled, Views
-from meanteacher.methods.base import StepOutput, add_terms
+from meanteacher.methods.base import PseudoLabels, StepOutput, add_terms
 from meanteacher.methods.common.losses import cross_entropy, one_hot
 from meanteacher.methods.common.memory_method import MemoryMethod
 
@@ -43,7 +43,8 @@ class CoMatch(MemoryMethod):
         classes = torch.cat([p, one_hot(labeled.target, self.num_classes)])
         self.pending = torch.cat([judged, keys]).detach(), classes
         terms = {"consistency": (self.weight, consistency), "contrast": (self.contrast_weight, contrast)}
-        return add_terms(supervised, terms, kept=weight.mean(), **self.weighting.metrics())
+        metrics = {"kept": weight.mean()} | self.weighting.metrics()
+        return add_terms(supervised, terms, PseudoLabels(pseudo, weight), **metrics)
 
     def remember(self, embeddings: Tensor, classes: Tensor) -> None:
         self.bank.append(embeddings, classes)

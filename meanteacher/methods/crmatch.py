@@ -6,7 +6,7 @@ from torch.nn import functional as F
 
 from meanteacher.config.types import Literal, NonNegativeFloat, PositiveInt
 from meanteacher.data.batch import Labeled, Unlabeled, Views
-from meanteacher.methods.base import Method, StepOutput, add_terms
+from meanteacher.methods.base import Method, PseudoLabels, StepOutput, add_terms
 from meanteacher.methods.common.feature_maps import average_cells
 from meanteacher.methods.common.losses import cross_entropy
 from meanteacher.methods.common.rotation import draw_quarter_turns, rotate
@@ -66,7 +66,8 @@ class CRMatch(Method):
         }
         terms = {name: (factor, loss) for factor, (name, loss) in zip(self.weights, losses.items(), strict=True)}
         supervised = cross_entropy(logits, labeled.target).mean()
-        return add_terms(supervised, terms, kept=weight.mean(), **self.weighting.metrics())
+        metrics = {"kept": weight.mean()} | self.weighting.metrics()
+        return add_terms(supervised, terms, PseudoLabels(q, weight), **metrics)
 
     def distance(self, maps: Tensor) -> Tensor:
         """D, float32 [B], between the first and the second half of feature maps [2B, C, h, w]."""

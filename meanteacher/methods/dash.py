@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from meanteacher.config.types import Annotated, Fraction, NonNegativeFloat, PositiveFloat, PositiveInt
 from meanteacher.data.batch import Labeled, Unlabeled, Views
-from meanteacher.methods.base import Method, StepOutput, add_terms
+from meanteacher.methods.base import Method, PseudoLabels, StepOutput, add_terms
 from meanteacher.methods.common.losses import cross_entropy, one_hot
 from meanteacher.methods.common.passes import predict_together
 
@@ -67,4 +67,4 @@ class Dash(Method):
         weight = (~warming & (cross_entropy(z, q) <= threshold)).float()
         consistency = (weight * cross_entropy(strong, q)).mean()
         terms = {"consistency": (self.weight, consistency)}
-        return add_terms(supervised, terms, kept=weight.mean(), threshold=threshold)
+        return add_terms(supervised, terms, PseudoLabels(q, weight), kept=weight.mean(), threshold=threshold)

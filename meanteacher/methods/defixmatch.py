@@ -5,7 +5,7 @@ from torch import Tensor, nn
 
 from meanteacher.config.types import NonNegativeFloat, PositiveInt
 from meanteacher.data.batch import Labeled, Unlabeled, Views
-from meanteacher.methods.base import Method, StepOutput, add_terms
+from meanteacher.methods.base import Method, PseudoLabels, StepOutput, add_terms
 from meanteacher.methods.common.losses import cross_entropy
 from meanteacher.methods.common.passes import predict_together
 from meanteacher.methods.common.weighting import Weighting
@@ -46,4 +46,5 @@ class DeFixMatch(Method):
         consistency, bias = (part.mean() for part in losses.split(sizes))
         kept, labeled_kept = (part.mean() for part in weight.split(sizes))
         terms = {"consistency": (self.weight, consistency), "bias": (-self.weight, bias)}
-        return add_terms(supervised, terms, kept=kept, labeled_kept=labeled_kept, **self.weighting.metrics())
+        metrics = {"kept": kept, "labeled_kept": labeled_kept} | self.weighting.metrics()
+        return add_terms(supervised, terms, PseudoLabels(q[: sizes[0]], weight[: sizes[0]]), **metrics)

@@ -4,7 +4,7 @@ from torch import Tensor, nn
 
 from meanteacher.config.types import Literal, NonNegativeFloat, PositiveInt
 from meanteacher.data.batch import Labeled, Unlabeled, Views
-from meanteacher.methods.base import Method, StepOutput, add_terms
+from meanteacher.methods.base import Method, PseudoLabels, StepOutput, add_terms
 from meanteacher.methods.common.ema import Teacher
 from meanteacher.methods.common.losses import cross_entropy
 from meanteacher.methods.common.passes import predict_together
@@ -50,7 +50,8 @@ class FixMatch(Method):
         supervised = cross_entropy(logits, labeled.target).mean()
         consistency = (weight * cross_entropy(strong, q.argmax(dim=1))).mean()
         terms = {"consistency": (self.weight, consistency)} | self.further_terms(strong, weight)
-        return add_terms(supervised, terms, kept=weight.mean(), **self.weighting.metrics())
+        metrics = {"kept": weight.mean()} | self.weighting.metrics()
+        return add_terms(supervised, terms, PseudoLabels(q, weight), **metrics)
 
     def predict(self, labeled: Tensor, weak: Tensor, strong: Tensor) -> tuple[Tensor, ...]:
         """Logits in the order of the arguments: the student's for labeled and strong views, the judge's for weak."""

@@ -5,7 +5,7 @@ from torch.nn import functional as F
 
 from meanteacher.config.types import Literal, NonNegativeFloat, PositiveFloat
 from meanteacher.data.batch import Labeled, Unlabeled, Views
-from meanteacher.methods.base import Method, StepOutput, add_terms
+from meanteacher.methods.base import Method, PseudoLabels, StepOutput, add_terms
 from meanteacher.methods.common.ema import Teacher
 from meanteacher.methods.common.losses import one_hot
 from meanteacher.methods.common.mixup import mix_batch
@@ -47,10 +47,11 @@ class ICT(Method):
         x, u = labeled.views[0], unlabeled.views[0]
         q = self.teacher(u).float().softmax(dim=1)
         y = one_hot(labeled.target, q.shape[1])
+        pseudo_labels = PseudoLabels(q, None)
         u, q = mix_batch(u, q, alpha=self.alpha, per=self.weight_per, nearer=False)
         if self.mix_labeled:
             x, y = mix_batch(x, y, alpha=self.alpha, per=self.weight_per, nearer=False)
         logits, unlabeled_logits = (part.float() for part in predict_together(self.student, x, u))
         supervised = F.cross_entropy(logits, y)
         consistency = (unlabeled_logits.softmax(dim=1) - q).square().mean()
-        return add_terms(supervised, {"consistency": (self.weight * self.ramp(step), consistency)})
+        return add_terms(supervised, {"consistency": (self.weight * self.ramp(step), consistency)}, pseudo_labels)

@@ -5,7 +5,7 @@ from torch import Tensor, nn
 
 from meanteacher.config.types import Literal, NonNegativeFloat
 from meanteacher.data.batch import Labeled, Unlabeled, Views
-from meanteacher.methods.base import Method, StepOutput, add_terms
+from meanteacher.methods.base import Method, PseudoLabels, StepOutput, add_terms
 from meanteacher.methods.common.ema import Teacher
 from meanteacher.methods.common.losses import CONSISTENCY, cross_entropy
 from meanteacher.methods.common.passes import Passes, predict_labeled_and_unlabeled, second_views
@@ -43,10 +43,16 @@ class MeanTeacher(Method):
     def training_step(self, labeled: Labeled, unlabeled: Unlabeled, step: Tensor) -> StepOutput:
         logits, others = predict_labeled_and_unlabeled(self.student, labeled.views[0], unlabeled.views[0], self.passes)
         supervised = cross_entropy(logits, labeled.target).mean()
-        consistency = self.consistency(logits, others, labeled, unlabeled)
-        return add_terms(supervised, {"consistency": (self.weight * self.ramp(step), consistency)})
+        consistency, pseudo_labels = self.consistency(logits, others, labeled, unlabeled)
+        return add_terms(supervised, {"consistency": (self.weight * self.ramp(step), consistency)}, pseudo_labels)
 
-    def consistency(self, labeled_logits: Tensor, logits: Tensor, labeled: Labeled, unlabeled: Unlabeled) -> Tensor:
-        """Mean distance of the logits of the first views, [B_l, K] and [B_u, K], from the teacher's."""
+    def consistency(
+        self, labeled_logits: Tensor, logits: Tensor, labeled: Labeled, unlabeled: Unlabeled
+    ) -> tuple[Tensor, PseudoLabels]:
+        """Mean distance from the teacher's logits, 0-dim, and the teacher's prediction for the unlabeled images.
+
+        labeled_logits, logits: of the first views, [B_l, K] and [B_u, K].
+        """
         targets = self.teacher(second_views(labeled, unlabeled, self.on_labeled))
-        return self.distance(torch.cat([labeled_logits, logits]) if self.on_labeled else logits, targets).mean()
+        distance = self.distance(torch.cat([labeled_logits, logits]) if self.on_labeled else logits, targets).mean()
+        return distance, PseudoLabels(targets[len(targets) - len(logits) :].float().softmax(dim=1), None)

@@ -54,13 +54,13 @@ class MeanTeacherDual(MeanTeacher):
         n = len(labeled.target)
         logits, second = self.student.both(torch.cat([labeled.views[0], unlabeled.views[0]]))
         supervised = cross_entropy(logits[:n], labeled.target).mean()
-        consistency = self.consistency(second[:n], second[n:], labeled, unlabeled)
+        consistency, pseudo_labels = self.consistency(second[:n], second[n:], labeled, unlabeled)
         distance = (logits.float() - second.float()).square().mean()
         terms = {
             "consistency": (self.weight * self.ramp(step), consistency),
             "logit_distance": (self.logit_distance_weight, distance),
         }
-        return add_terms(supervised, terms)
+        return add_terms(supervised, terms, pseudo_labels)
 
     def eval_models(self) -> dict[str, nn.Module]:
         return {name: model.network for name, model in super().eval_models().items()}

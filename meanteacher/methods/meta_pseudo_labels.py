@@ -7,7 +7,7 @@ from torch import Tensor, nn
 
 from meanteacher.config.types import Decay, NonNegativeFloat, PositiveFloat, PositiveInt
 from meanteacher.data.batch import Labeled, Unlabeled, Views
-from meanteacher.methods.base import Method, StepOutput, add_terms
+from meanteacher.methods.base import Method, PseudoLabels, StepOutput, add_terms
 from meanteacher.methods.common.improvement import improvement
 from meanteacher.methods.common.losses import cross_entropy
 from meanteacher.methods.common.passes import predict_together
@@ -63,7 +63,8 @@ class MetaPseudoLabels(Method):
             "feedback": (self.advantage(h), cross_entropy(taught, p.argmax(dim=1)).mean()),
             "student": (1.0, cross_entropy(self.student(strong), p).mean()),
         }
-        return add_terms(supervised, terms, kept=weight.mean(), improvement=h, **self.weighting.metrics())
+        metrics = {"kept": weight.mean(), "improvement": h} | self.weighting.metrics()
+        return add_terms(supervised, terms, PseudoLabels(p, None), **metrics)
 
     @torch.compiler.disable  # a compiled gradient would read the running mean after it was overwritten
     def advantage(self, h: Tensor) -> Tensor:

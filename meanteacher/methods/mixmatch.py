@@ -6,7 +6,7 @@ from torch.nn import functional as F
 
 from meanteacher.config.types import Literal, NonNegativeFloat, PositiveFloat
 from meanteacher.data.batch import Labeled, Unlabeled, Views
-from meanteacher.methods.base import Method, StepOutput, add_terms
+from meanteacher.methods.base import Method, PseudoLabels, StepOutput, add_terms
 from meanteacher.methods.common.losses import one_hot
 from meanteacher.methods.common.mixup import guess_labels, mix_batch, sharpen
 from meanteacher.methods.common.passes import predict_interleaved
@@ -58,7 +58,7 @@ class MixMatch(Method):
         supervised = F.cross_entropy(logits[:n], targets[:n])
         consistency = (logits[n:].softmax(dim=1) - targets[n:]).square().mean()
         terms = {"consistency": (self.weight * self.ramp(step), consistency)}
-        return add_terms(supervised, terms, confidence=q.amax(dim=1).mean())
+        return add_terms(supervised, terms, PseudoLabels(q, None), confidence=q.amax(dim=1).mean())
 
     def guess(self, views: tuple[Tensor, ...]) -> Tensor:
         """The mean of the probabilities of both views, [B, K]."""

@@ -4,7 +4,7 @@ from torch import Tensor, nn
 
 from meanteacher.config.types import Literal, NonNegativeFloat, PositiveFloat, PositiveInt
 from meanteacher.data.batch import Labeled, Unlabeled, Views
-from meanteacher.methods.base import Method, StepOutput, add_terms
+from meanteacher.methods.base import Method, PseudoLabels, StepOutput, add_terms
 from meanteacher.methods.common.losses import cross_entropy
 from meanteacher.methods.common.mixup import sharpen
 from meanteacher.methods.common.passes import predict_together
@@ -52,7 +52,8 @@ class NoisyStudent(Method):
         pseudo = sharpen(q + 1e-20, self.temperature)
         consistency = (weight * cross_entropy(strong, pseudo)).mean()
         terms = {"consistency": (self.weight, consistency)}
-        return add_terms(supervised, terms, kept=weight.mean(), **self.weighting.metrics())
+        metrics = {"kept": weight.mean()} | self.weighting.metrics()
+        return add_terms(supervised, terms, PseudoLabels(q, weight), **metrics)
 
     def after_step(self, step: Tensor) -> None:
         self.teachers.update(self.student, step)

@@ -4,7 +4,7 @@ from torch import Tensor, nn
 
 from meanteacher.config.types import NonNegativeFloat, PositiveInt
 from meanteacher.data.batch import Labeled, Unlabeled, Views
-from meanteacher.methods.base import Method, StepOutput, add_terms
+from meanteacher.methods.base import Method, PseudoLabels, StepOutput, add_terms
 from meanteacher.methods.common.losses import cross_entropy
 from meanteacher.methods.common.passes import Passes, predict_labeled_and_unlabeled
 from meanteacher.methods.common.weighting import Weighting
@@ -44,4 +44,4 @@ class PseudoLabel(Method):
         supervised = cross_entropy(logits, labeled.target).mean()
         consistency = (weight * cross_entropy(z, p.argmax(dim=1))).mean()
         terms = {"consistency": (self.weight * self.ramp(step), consistency)}
-        return add_terms(supervised, terms, kept=weight.mean(), **self.weighting.metrics())
+        return add_terms(supervised, terms, PseudoLabels(p, weight), kept=weight.mean(), **self.weighting.metrics())

@@ -7,7 +7,7 @@ from torch import Tensor
 
 from meanteacher.config.types import Fraction, NonNegativeFloat, PositiveFloat
 from meanteacher.data.batch import Labeled, Unlabeled
-from meanteacher.methods.base import StepOutput, add_terms
+from meanteacher.methods.base import PseudoLabels, StepOutput, add_terms
 from meanteacher.methods.common.losses import cross_entropy, one_hot
 from meanteacher.methods.common.resize_mix import draw_scales, resize_mix
 from meanteacher.methods.freematch import FreeMatch
@@ -56,7 +56,8 @@ class RegMixMatch(FreeMatch):
         consistency = (weight * cross_entropy(strong, pseudo)).mean()
         terms = {"consistency": (self.weight, consistency)} | self.further_terms(strong, weight)
         terms |= self.mixed_terms(labeled, unlabeled.views[1], q)
-        return add_terms(supervised, terms, kept=weight.mean(), **self.weighting.metrics())
+        metrics = {"kept": weight.mean()} | self.weighting.metrics()
+        return add_terms(supervised, terms, PseudoLabels(q, weight), **metrics)
 
     def mixed_terms(self, labeled: Labeled, strong: Tensor, q: Tensor) -> dict[str, tuple[float, Tensor]]:
         """The terms of mixed images, as in `add_terms`. strong: images [U, …]; q: float32 [U, C]."""

@@ -6,7 +6,7 @@ from torch.nn import functional as F
 
 from meanteacher.config.types import Literal, NonNegativeFloat, PositiveFloat, PositiveInt
 from meanteacher.data.batch import Labeled, Unlabeled, Views
-from meanteacher.methods.base import Method, StepOutput
+from meanteacher.methods.base import Method, PseudoLabels, StepOutput
 from meanteacher.methods.common.alignment import DistributionAlignment
 from meanteacher.methods.common.losses import one_hot
 from meanteacher.methods.common.mixup import guess_labels, mix_batch, sharpen
@@ -81,4 +81,4 @@ class ReMixMatch(Method):
         mixed, strong_weight, rotation = self.weights
         unsupervised = self.ramp(step) * (mixed * losses["mixed"] + strong_weight * losses["strong"])
         loss = losses["supervised"] + unsupervised + rotation * losses["rotation"]
-        return StepOutput(loss, losses | {"confidence": q.amax(dim=1).mean()})
+        return StepOutput(loss, losses | {"confidence": q.amax(dim=1).mean()}, PseudoLabels(q, None))

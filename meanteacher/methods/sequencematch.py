@@ -5,7 +5,7 @@ from torch import Tensor, nn
 from meanteacher.config.errors import UserError
 from meanteacher.config.types import NonNegativeFloat, PositiveFloat, PositiveInt
 from meanteacher.data.batch import Labeled, Unlabeled, Views
-from meanteacher.methods.base import Method, StepOutput, add_terms
+from meanteacher.methods.base import Method, PseudoLabels, StepOutput, add_terms
 from meanteacher.methods.common.losses import cross_entropy, softmax_kl
 from meanteacher.methods.common.passes import predict_together
 from meanteacher.methods.common.weighting import CurriculumThreshold, FixedThreshold, Weighting
@@ -56,7 +56,7 @@ class SequenceMatch(Method):
             "sequence": (self.weight, sequence),
             "low_confidence": (self.weight * self.low_confidence_weight, low_confidence),
         }
-        return add_terms(supervised, terms, kept=weight.mean())
+        return add_terms(supervised, terms, PseudoLabels(q, weight), kept=weight.mean())
 
     def divergence(self, logits: Tensor, target: Tensor) -> Tensor:
         """KL(softmax(target / T) ‖ softmax(logits)), no gradient to the target. [B, K] twice → [B]."""

@@ -7,7 +7,7 @@ from torch import Tensor
 
 from meanteacher.config.types import Decay, Literal, NonNegativeFloat
 from meanteacher.data.batch import Labeled, Unlabeled, Views
-from meanteacher.methods.base import StepOutput, add_terms
+from meanteacher.methods.base import PseudoLabels, StepOutput, add_terms
 from meanteacher.methods.common.ema import Teacher
 from meanteacher.methods.common.losses import cross_entropy, one_hot
 from meanteacher.methods.common.memory_method import MemoryMethod
@@ -57,7 +57,8 @@ class SimMatch(MemoryMethod):
         instance = -(target * self.bank.log_similarity(embeddings, self.temperature)).sum(dim=1).mean()
         self.pending = labeled.index, keys.detach(), one_hot(labeled.target, self.num_classes)
         terms = {"consistency": (self.weight, consistency), "instance": (self.instance_weight * ramp, instance)}
-        return add_terms(supervised, terms, kept=weight.mean(), **self.weighting.metrics())
+        metrics = {"kept": weight.mean()} | self.weighting.metrics()
+        return add_terms(supervised, terms, PseudoLabels(pseudo, weight), **metrics)
 
     def predict(self, labeled: Tensor, weak: Tensor, strong: Tensor) -> tuple[tuple[Tensor, Tensor], ...]:
         """Logits and embeddings of each argument. The judge's are `weak`'s and the embeddings of `labeled`."""

@@ -5,7 +5,7 @@ from torch import Tensor, nn
 
 from meanteacher.config.types import Decay, NonNegativeFloat, PositiveInt
 from meanteacher.data.batch import Labeled, Unlabeled, Views
-from meanteacher.methods.base import Method, StepOutput, add_terms
+from meanteacher.methods.base import Method, PseudoLabels, StepOutput, add_terms
 from meanteacher.methods.common.losses import cross_entropy
 from meanteacher.optim.schedules import Constant
 
@@ -69,7 +69,8 @@ class TemporalEnsembling(Method):
         targets, visited = self.visit(index, predictions)
         consistency = (visited * (predictions - targets).square().mean(dim=1)).mean()
         terms = {"consistency": (self.weight * self.ramp(step), consistency)}
-        return add_terms(supervised, terms, visited=visited.mean())
+        last = len(index) - len(unlabeled.index)
+        return add_terms(supervised, terms, PseudoLabels(targets[last:], visited[last:]), visited=visited.mean())
 
     @torch.no_grad()
     def visit(self, index: Tensor, predictions: Tensor) -> tuple[Tensor, Tensor]:

@@ -5,7 +5,7 @@ from torch import Tensor, nn
 
 from meanteacher.config.types import Literal, NonNegativeFloat, PositiveFloat, PositiveInt
 from meanteacher.data.batch import Labeled, Unlabeled, Views
-from meanteacher.methods.base import Method, StepOutput, add_terms
+from meanteacher.methods.base import Method, PseudoLabels, StepOutput, add_terms
 from meanteacher.methods.common.losses import cross_entropy
 from meanteacher.methods.common.passes import predict_together
 from meanteacher.methods.common.weighting import Weighting
@@ -60,6 +60,8 @@ class UDA(Method):
         supervised = (keep * losses).sum() / keep.sum().clamp(min=1)
         z = weak.detach().float()
         weight = self.weighting(z.softmax(dim=1), unlabeled.index)
-        consistency = (weight * cross_entropy(strong, (z / self.temperature).softmax(dim=1))).mean()
+        target = (z / self.temperature).softmax(dim=1)
+        consistency = (weight * cross_entropy(strong, target)).mean()
         terms = {"consistency": (self.weight, consistency)}
-        return add_terms(supervised, terms, kept=weight.mean(), labeled_kept=keep.mean(), **self.weighting.metrics())
+        metrics = {"kept": weight.mean(), "labeled_kept": keep.mean()} | self.weighting.metrics()
+        return add_terms(supervised, terms, PseudoLabels(target, weight), **metrics)

@@ -80,9 +80,10 @@ def freeze_running_stats(model: nn.Module) -> AbstractContextManager[None]:
 def remaining_initial_stats(model: nn.Module, steps: int) -> float:
     """The weight of the initial values in the running statistics after `steps` updates, between 0 and 1.
 
-    This is the maximum of (1 − momentum)^steps over the batch norm layers, and 0 for a network without any.
+    This is the maximum of (1 − momentum)^steps over the batch norm layers in training mode, and 0 without any.
     """
-    momenta = [m.momentum for m in model.modules() if isinstance(m, _BatchNorm) and m.momentum is not None]
+    layers = [module for module in model.modules() if isinstance(module, _BatchNorm) and module.training]
+    momenta = [layer.momentum for layer in layers if layer.momentum is not None]
     return max(((1 - momentum) ** steps for momentum in momenta), default=0.0)
 
 

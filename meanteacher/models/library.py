@@ -4,25 +4,52 @@ import copy
 from collections.abc import Callable
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import torch
 from torch import Tensor, nn
 
 from meanteacher.config.checks import nearest
 from meanteacher.config.errors import UserError
-from meanteacher.config.types import PositiveInt
+from meanteacher.config.types import Literal, PositiveInt
 from meanteacher.models.base import Network
 
 INSEPARABLE = ("googlenet", "inception_v3", "maxvit_t", "squeezenet1_0", "squeezenet1_1")
 """Classifiers of torchvision with auxiliary outputs in training, or whose classifier contains the pooling."""
 
 
-class Timm(Network):
+class LibraryNetwork(Network):
+    """A network whose layers are in `network`, trained as a whole or at its last layer alone."""
+
+    frozen = False
+
+    def load(self, weights: str | None, train: str, classifier: nn.Module) -> None:
+        """Load the file of weights, if any, and freeze all but the last layer of `classifier` for train=`probe`.
+
+        Raises UserError for a probe without weights.
+        """
+        if weights:
+            load_weights(self.network, Path(weights))
+        if train == "probe":
+            if not weights:
+                raise UserError("model.train=probe trains a linear layer on trained features: set model.weights=FILE")
+            layers = [layer for layer in classifier.modules() if any(True for _ in layer.parameters(recurse=False))]
+            self.frozen = True
+            self.requires_grad_(False)
+            layers[-1].requires_grad_(True)
+            self.train()
+
+    def train(self, mode: bool = True) -> Self:
+        """Frozen features stay in evaluation mode: their running statistics do not move, and they have no dropout."""
+        return super().train(mode and not self.frozen)
+
+
+class Timm(LibraryNetwork):
     """A network of timm.
 
     name: as in `timm.list_models()`. image_size: the height and width of the images for networks that are built for one
     size, such as most vision transformers; null for the default of the network. weights: a file for `load_weights`.
+    train: `all` trains every layer; `probe` trains the last linear layer on frozen features.
     Raises UserError if timm is not installed, or if the name, the image size or the file is not usable.
     """
 
@@ -34,6 +61,7 @@ class Timm(Network):
         name: str,
         image_size: PositiveInt | None,
         weights: str | None,
+        train: Literal["all", "probe"],
     ):
         super().__init__()
         try:
@@ -48,8 +76,7 @@ class Timm(Network):
         self.default_shape = channels, *self.network.pretrained_cfg["input_size"][1:]
         if image_size is not None:
             self.default_shape = channels, image_size, image_size
-        if weights:
-            load_weights(self.network, Path(weights))
+        self.load(weights, train, self.network.get_classifier())
 
     @cached_property
     def has_feature_map(self) -> bool:
@@ -68,11 +95,12 @@ class Timm(Network):
         return self.network.forward_head(features)
 
 
-class Torchvision(Network):
+class Torchvision(LibraryNetwork):
     """A classifier of torchvision for color images (C = 3).
 
     name: as in `torchvision.models.list_models()`. image_size: the height and width of the images for a vision
     transformer (`vit_b_16`, …); null for its default and for all other networks. weights: a file for `load_weights`.
+    train: `all` trains every layer; `probe` trains the last linear layer on frozen features.
     Raises UserError if the images do not have three channels, if the network cannot be split into features and head, or
     if the name, the image size or the file is not usable.
     """
@@ -85,6 +113,7 @@ class Torchvision(Network):
         name: str,
         image_size: PositiveInt | None,
         weights: str | None,
+        train: Literal["all", "probe"],
     ):
         super().__init__()
         from torchvision import models
@@ -106,8 +135,7 @@ class Torchvision(Network):
         self.flattens = not isinstance(self.network, models.ConvNeXt)
         self.rectifies = isinstance(self.network, models.DenseNet)
         self.feature_channels = self.count_feature_channels()
-        if weights:
-            load_weights(self.network, Path(weights))
+        self.load(weights, train, self.network.get_submodule(self.classifier_name))
 
     def count_feature_channels(self) -> int:
         """The number of inputs of the classifier, divided by the positions that remain after pooling."""

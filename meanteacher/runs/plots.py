@@ -25,7 +25,10 @@ Series = dict[str, tuple[list[int], list[float]]]
 
 
 def learning_curves(history: list[dict], path: Path, title: str) -> Path:
-    """Errors, training losses and calibration errors over steps, in a panel each. Panels without data are left out."""
+    """Errors, training losses, calibration errors and scores of pseudo-labels over steps, in a panel each.
+
+    Panels without data are left out.
+    """
     errors, ece = (
         select_series(history, rf"({'|'.join(PART_STYLES)})/.+/{metric}", 100) for metric in ("error", "ece")
     )
@@ -34,6 +37,7 @@ def learning_curves(history: list[dict], path: Path, title: str) -> Path:
         "error (%)": (errors, draw_models),
         "training loss": (losses, draw_losses),
         "calibration error, ECE (%)": (ece, draw_models),
+        "pseudo-labels (%)": (select_series(history, r"train/pseudo_label_.+", 100), draw_pseudo_labels),
     }
     shown = {label: panel for label, panel in panels.items() if panel[0]} or panels
     figure = new_figure(5 * len(shown), 4.2)
@@ -201,6 +205,16 @@ def draw_losses(axes: "Axes", series: Series) -> None:
         style = {"linewidth": 5, "alpha": 0.25, "zorder": 1.5} if total else {"linewidth": 1.2, "marker": marker(x)}
         axes.plot(x, y, color=color, markersize=3, label=label, **style)
     axes.set_yscale("log")
+    if series:
+        axes.legend(fontsize=8, frameon=False)
+
+
+def draw_pseudo_labels(axes: "Axes", series: Series) -> None:
+    """A line per score of the pseudo-labels, with its last value in the legend."""
+    for color, (name, (steps, values)) in zip(cycle(OTHER_COLORS), series.items(), strict=False):
+        label = f"{name.removeprefix('train/pseudo_label_').replace('_', ' ')} (last: {values[-1]:.1f} %)"
+        axes.plot(steps, values, color=color, linewidth=1.2, marker=marker(steps), markersize=3, label=label)
+    axes.set_ylim(0, 102)
     if series:
         axes.legend(fontsize=8, frameon=False)
 

@@ -13,6 +13,7 @@ from meanteacher.config.locations import PACKAGE
 from meanteacher.config.settings import Settings
 from meanteacher.data import Dataset
 from meanteacher.runs.result import Result, Scores
+from meanteacher.training.pseudo_labels import PREFIX
 
 MEDIAN_OF = 20
 """Evaluations, the last ones, whose median error is reported."""
@@ -46,6 +47,15 @@ def scores_by_part(history: list[dict], parts: list[str], networks: list[str]) -
     """The scores on the test part and on the validation images, None without any: fields of `Result`."""
     by_part = {part: scores(history, part, networks) for part in parts}
     return {"models": by_part["test"], "validation": by_part.get("validation")}
+
+
+def pseudo_label_scores(history: list[dict]) -> dict[str, float] | None:
+    """The last scores of the pseudo-labels by name; None without any. See `PseudoLabelMeter.scores`."""
+    prefix = f"train/{PREFIX}"
+    for record in reversed(history):
+        if scores := {name.removeprefix(prefix): score for name, score in record.items() if name.startswith(prefix)}:
+            return scores
+    return None
 
 
 def environment(device: torch.device) -> dict:

@@ -64,6 +64,9 @@ class Result(BaseModel):
     bitwise: bool | None = Field(None, description="False where a resume changed the device or the number of threads")
     models: dict[str, Scores] | None = Field(None, description="test scores by network, the deployed one last")
     validation: dict[str, Scores] | None = None
+    pseudo_labels: dict[str, float] | None = Field(
+        None, description="scores of the pseudo-labels over the last log interval: fractions by name"
+    )
     steps: int | None = None
     images_per_second: float | None = None
     training_seconds: float | None = None
@@ -75,6 +78,7 @@ class Result(BaseModel):
     precision: str | None = None
     compiled: bool | None = None
     data: dict[str, str | int] | None = Field(None, description="name, number of images and classes, fingerprint")
+    duplicates: dict[str, int] | None = Field(None, description="images that occur in two parts, and those dropped")
     split_digest: str | None = None
 
     @classmethod

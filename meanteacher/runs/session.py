@@ -122,6 +122,7 @@ class Session:
             device=self.device,
             precision=self.precision,
             compiled=self.compiled,
+            classes=len(self.data.classes),
             state=state,
         )
 
@@ -185,10 +186,12 @@ class Session:
             "bitwise": self.bitwise,
             **scores,
             **self.trainer.summary(),
+            "pseudo_labels": report.pseudo_label_scores(self.trainer.history),
             **report.environment(self.device),
             "precision": self.precision,
             "compiled": self.compiled,
             "data": report.describe_data(self.data, self.settings),
+            **({"duplicates": self.data.duplicates} if self.data.duplicates is not None else {}),
             "split_digest": self.split.digest(),
         }
 

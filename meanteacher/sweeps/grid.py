@@ -2,6 +2,7 @@
 
 import itertools
 import logging
+import os
 import warnings
 from contextlib import nullcontext
 from pathlib import Path
@@ -20,7 +21,7 @@ from meanteacher.config.console import one_line
 from meanteacher.config.errors import UserError
 from meanteacher.runs.train import command_line
 from meanteacher.sweeps import submitit_patches
-from meanteacher.sweeps.sweep import Job, Sweep, log_comparison
+from meanteacher.sweeps.sweep import Job, Sweep, log_comparison, write_sweep
 from meanteacher.training import signals
 
 log = logging.getLogger(__name__)
@@ -150,7 +151,10 @@ def combine(overrides: list[Override]) -> list[list[str]]:
 
 
 class CompareSearch(Callback):
-    """Compares the runs that another sweeper, such as Optuna, has chosen: all that have the name of this multirun."""
+    """Compares the runs that another sweeper, such as Optuna, has chosen: all that have the name of this multirun.
+
+    It lists them in sweep.json, marked as a search, so that a comparison can count the settings that were tried.
+    """
 
     def on_multirun_end(self, config: DictConfig, **kwargs) -> None:
         """Called by Hydra after the last job."""
@@ -159,4 +163,7 @@ class CompareSearch(Callback):
 
         name, output = config.hydra.job.name, Path(config.hydra.sweep.dir)
         runs = [run for run in find_runs([output]) if run.result and run.result.choices.get("sweep") == name]
-        log_comparison(compare([run.path for run in runs], output / "sweeps" / name, name))
+        folder = output / "sweeps" / name
+        trials = [{"folder": os.path.relpath(run.folder, folder), "overrides": []} for run in runs]
+        write_sweep(folder, {"name": name, "command": command_line(), "search": True, "runs": trials})
+        log_comparison(compare([folder], folder, name))

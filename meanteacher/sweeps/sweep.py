@@ -66,10 +66,8 @@ class Sweep:
 
     def write(self) -> None:
         """Write sweep.json, which lists the runs for `meanteacher compare`."""
-        self.folder.mkdir(parents=True, exist_ok=True)
         runs = [{"folder": os.path.relpath(job.folder, self.folder), "overrides": job.overrides} for job in self.jobs]
-        content = {"name": self.name, "command": self.command, "runs": runs}
-        write_atomically(self.folder / "sweep.json", json.dumps(content, indent=1) + "\n")
+        write_sweep(self.folder, {"name": self.name, "command": self.command, "runs": runs})
 
     def description(self) -> str:
         """For example, `18 runs (seed 0,1,2 · label 20,40,80 · method supervised,mean_teacher), 3 of them finished`."""
@@ -134,6 +132,12 @@ class Sweep:
             start_step=0,
             kind="comparison",
         )
+
+
+def write_sweep(folder: Path, content: dict) -> None:
+    """Write the sweep.json of a folder."""
+    folder.mkdir(parents=True, exist_ok=True)
+    write_atomically(folder / "sweep.json", json.dumps(content, indent=1) + "\n")
 
 
 def is_finished(result: Result | None) -> bool:

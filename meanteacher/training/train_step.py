@@ -9,12 +9,13 @@ from meanteacher.data.batch import Labeled, Unlabeled
 from meanteacher.data.batches import Batches
 from meanteacher.data.loader import RawBatch
 from meanteacher.data.random_streams import RunStream, derive_seed
-from meanteacher.methods.base import Method
+from meanteacher.methods.base import Method, PseudoLabels
 from meanteacher.methods.common.ema import EMA
 from meanteacher.optim.optimizers import LearningRate
 from meanteacher.training.cuda_graph import CUDAGraphStep
 from meanteacher.training.device import autocast
 from meanteacher.training.meters import Meter
+from meanteacher.training.pseudo_labels import PseudoLabelMeter
 
 
 class TrainStep:
@@ -23,8 +24,8 @@ class TrainStep:
     No host–device synchronization. average: an EMA of the student that is kept for evaluation only, or None. lr,
     schedule: the learning rate at step s is lr · schedule(s). compiled: run the forward pass and the loss through
     torch.compile, which takes about a minute at the first call; on a GPU the whole step, from the augmentation to the
-    EMA, is then captured as one CUDA graph. state: a checkpoint with the content of `state_dict`, or None to start
-    anew.
+    EMA, is then captured as one CUDA graph. classes: their number. state: a checkpoint with the content of
+    `state_dict`, or None to start anew.
     """
 
     def __init__(
@@ -40,11 +41,12 @@ class TrainStep:
         device: torch.device,
         precision: str,
         compiled: bool,
+        classes: int,
         state: dict | None,
     ):
         self.method, self.average, self.optimizer, self.batches = method.train(), average, optimizer, batches
         self.seed, self.device, self.precision, self.compiled = seed, device, precision, compiled
-        self.meter = Meter()
+        self.meter, self.pseudo_labels = Meter(), PseudoLabelMeter(classes, device)
         if state is not None:
             self.load_state_dict(state)
         self.learning_rate = LearningRate(optimizer, lr, schedule, device)
@@ -75,12 +77,14 @@ class TrainStep:
         self.learning_rate.set(step)
         labeled, unlabeled = self.batches.views(RawBatch(*images[:2]), RawBatch(*images[2:]), self.method.views)
         with autocast(self.device, self.precision):
-            loss, metrics = self.loss_and_metrics(labeled, unlabeled, step)
+            loss, metrics, pseudo_labels = self.loss_and_metrics(labeled, unlabeled, step)
         loss.backward()
         self.optimizer.step()
         self.optimizer.zero_grad(set_to_none=True)
         self.update_averages(step)
         self.meter.add({"loss": loss.detach(), **metrics})
+        if pseudo_labels is not None:
+            self.pseudo_labels.add(pseudo_labels, self.batches.loader.hidden_target(unlabeled.index))
 
     def update_averages(self, step: Tensor) -> None:
         """Update the method's own networks, such as its teacher, and the average from the student's new weights."""
@@ -102,25 +106,34 @@ class TrainStep:
             "average": self.average.state_dict() if self.average else None,
             "optimizer": self.optimizer.state_dict(),
             "meter": self.meter.state_dict(),
+            "pseudo_labels": self.pseudo_labels.sums,
         }
 
     def load_state_dict(self, state: dict) -> None:
         """Continue from the content of `state_dict`."""
         self.meter.load_state_dict(state["meter"])
+        if "pseudo_labels" in state:  # older checkpoints do not have it
+            self.pseudo_labels.sums.copy_(state["pseudo_labels"])
         self.method.load_state_dict(state["method"])
         self.optimizer.load_state_dict(state["optimizer"])
         if self.average:
             self.average.load_state_dict(state["average"])
 
 
-def detached_metrics(method: Method) -> Callable[[Labeled, Unlabeled, Tensor], tuple[Tensor, dict[str, Tensor]]]:
-    """The method's training step with its metrics detached.
+LossAndMetrics = tuple[Tensor, dict[str, Tensor], PseudoLabels | None]
+
+
+def detached_metrics(method: Method) -> Callable[[Labeled, Unlabeled, Tensor], LossAndMetrics]:
+    """The method's training step with its metrics and pseudo-labels detached.
 
     They are detached inside of what is compiled, so that no gradient is computed for them and they keep no graph alive.
     """
 
-    def loss_and_metrics(labeled: Labeled, unlabeled: Unlabeled, step: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
+    def loss_and_metrics(labeled: Labeled, unlabeled: Unlabeled, step: Tensor) -> LossAndMetrics:
         output = method.training_step(labeled, unlabeled, step)
-        return output.loss, {name: value.detach() for name, value in output.metrics.items()}
+        pseudo_labels = output.pseudo_labels
+        if pseudo_labels is not None:
+            pseudo_labels = PseudoLabels(*(None if part is None else part.detach() for part in pseudo_labels))
+        return output.loss, {name: value.detach() for name, value in output.metrics.items()}, pseudo_labels
 
     return loss_and_metrics

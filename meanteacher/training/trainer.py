@@ -95,10 +95,13 @@ class Trainer:
         return self.estimator.total_seconds(self.step, self.stopwatch.seconds)
 
     def mean_metrics(self) -> dict[str, float]:
-        """The mean of each metric of the step since the previous call. Raises UserError if one is not finite."""
+        """The mean of each metric of the step since the previous call, and the scores of its pseudo-labels.
+
+        Raises UserError if a mean is not finite.
+        """
         means = self.train_step.meter.means()
         check_metrics(means, self.step)
-        return {f"train/{name}": mean for name, mean in means.items()}
+        return {f"train/{name}": value for name, value in (means | self.train_step.pseudo_labels.scores()).items()}
 
     def evaluate(self) -> dict[str, float]:
         """The scores of every network on every part. The time does not count as training time.

@@ -128,3 +128,21 @@ def test_label_efficiency_table(tmp_path):
 )
 def test_durations_are_shown_in_seconds_minutes_or_hours(seconds, text):
     assert format_duration(seconds) == text
+
+
+def test_pseudo_label_table(tmp_path):
+    def run(method, seed, scores):
+        return result(method, 20, seed, 0.1 + seed / 10, pseudo_labels=scores)
+
+    kept = {"precision": 0.8, "coverage": 0.5, "weighted_coverage": 0.4, "balance": 0.9}
+    nothing_kept = {"coverage": 0.0, "weighted_coverage": 0.0}
+    runs = run("fixmatch", 0, kept), run("fixmatch", 1, nothing_kept), run("supervised", 0, None)
+    compare([put(tmp_path / "runs", *runs)], tmp_path / "out")
+    text = markdown(tmp_path / "out")
+    section = text[text.index("## Pseudo-labels (%)") :]
+    row = next(line for line in section.splitlines() if line.startswith("| fixmatch"))
+    cells = [cell.strip() for cell in row.strip("|").split("|")]
+    assert cells == ["fixmatch", "20", "80.0", "25.0 ± 35.4", "20.0 ± 28.3", "90.0", "2"]
+    assert "| supervised" not in section[: section.index("Of the pseudo-labels")]
+    rows = list(csv.DictReader((tmp_path / "out/comparison.csv").open()))
+    assert {row["pseudo_label_precision"] for row in rows} == {"0.8", ""}

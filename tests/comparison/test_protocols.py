@@ -60,3 +60,18 @@ def test_keys_that_only_some_configurations_have_are_named_by_their_option():
     assert contrast(items, same)[0]["optimizer.momentum"] == "0.9", (
         "an option of the same name does not tell them apart"
     )
+
+
+def test_tables_say_which_protocol_is_a_transfer_baseline_or_that_there_is_none(tmp_path):
+    none = "No transfer baseline: no run on this data set starts from the weights of a file"
+    old = result("supervised", 20, 0, 0.2)
+    new = result("supervised", 20, 1, 0.2, {"model.train": "all", "model.weights": None, "dataset.name": "digits"})
+    new["settings"]["model"].pop("weights")
+    terminal = compare([put(tmp_path / "a", old, new)], tmp_path / "out").text
+    assert none in markdown(tmp_path / "out") and none in terminal
+    assert "Protocols, never mixed" not in terminal, "model.train=all is how runs were trained before there was the key"
+    probe = result("supervised", 20, 0, 0.1, {"model.weights": "w.pth", "model.train": "probe"})
+    compare([put(tmp_path / "b", old, new, probe)], tmp_path / "out")
+    text = markdown(tmp_path / "out")
+    assert none not in text and "Transfer baseline: protocol B." in text
+    assert "These are transfer baselines: a linear probe on frozen features, from weights in a file." in text

@@ -224,6 +224,8 @@ def test_sweepers_that_optimize_need_validation_images():
     with pytest.raises(UserError, match="hydra/sweeper=optuna needs validation images"):
         run_dir_of("hydra/sweeper=optuna")
     assert run_dir_of("hydra/sweeper=optuna", "validation=1000")
+    with pytest.raises(UserError, match="hydra.sweeper.storage: a stored study adds"):
+        run_dir_of("hydra/sweeper=optuna", "validation=1000", "hydra.sweeper.storage=sqlite:///study.db")
 
 
 def test_the_digest_does_not_depend_on_where_a_class_lives():

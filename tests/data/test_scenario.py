@@ -12,6 +12,7 @@ from test_splits import dataset
 
 from meanteacher.config.errors import UserError
 from meanteacher.data import splits
+from meanteacher.data.images import OTHER_CLASS
 from meanteacher.data.scenario import split_classes
 
 ten = dataset(np.arange(1000) % 10)
@@ -49,10 +50,10 @@ def test_cifar10_keeps_the_labels_of_the_six_animals_of_oliver_et_al():
     assert kept.classes == ["bird", "cat", "deer", "dog", "frog", "horse"]
     assert kept.notes == ["classes with labels: bird, cat, deer, dog, frog, horse; the other 4 have none"]
     assert np.array_equal(
-        kept.train.targets, np.where(np.isin(ten.train.targets, range(2, 8)), ten.train.targets - 2, -1)
+        kept.train.targets, np.where(np.isin(ten.train.targets, range(2, 8)), ten.train.targets - 2, OTHER_CLASS)
     )
     assert (len(kept.test.targets), len(kept.unknown_test.targets)) == (600, 400)
-    assert np.bincount(kept.test.targets).tolist() == [100] * 6 and set(kept.unknown_test.targets) == {-1}
+    assert np.bincount(kept.test.targets).tolist() == [100] * 6 and set(kept.unknown_test.targets) == {OTHER_CLASS}
     assert kept.test.names[0] == "train/2/2.png" and kept.unknown_test.names[:3] == [
         f"train/{n}/{n}.png" for n in (0, 1, 8)
     ]
@@ -118,7 +119,15 @@ def test_long_tail_of_the_unlabeled_images():
     assert counts(five, draw(five, unlabeled_imbalance=16, unlabeled=31).unlabeled, 5) == [16, 8, 4, 2, 1]
     assert counts(five, draw(five, unlabeled_imbalance=1).unlabeled, 5) == [80] * 5
     mixed = draw(six, 30, unlabeled_imbalance=32, mismatch=0.5, unlabeled=126)
-    assert Counter(six.train.targets[mixed.unlabeled].tolist()) == {-1: 63, 0: 32, 1: 16, 2: 8, 3: 4, 4: 2, 5: 1}
+    assert Counter(six.train.targets[mixed.unlabeled].tolist()) == {
+        OTHER_CLASS: 63,
+        0: 32,
+        1: 16,
+        2: 8,
+        3: 4,
+        4: 2,
+        5: 1,
+    }
 
 
 @pytest.mark.parametrize(

@@ -59,6 +59,11 @@ def weights(models: dict[str, torch.nn.Module]) -> list[torch.Tensor]:
     return [tensor for model in models.values() for tensor in model.state_dict().values()]
 
 
+def is_loss(name: str) -> bool:
+    """Whether a metric comes from the method. The scores of pseudo-labels are computed outside and change no number."""
+    return name.startswith("train/") and not name.startswith("train/pseudo_label_")
+
+
 def measure(method: str) -> dict:
     """Losses, evaluation and hash of a short run. Thresholds are such that pseudo-labels count early."""
     chosen = settings(*PROTOCOL, f"method={method}")
@@ -73,7 +78,7 @@ def measure(method: str) -> dict:
         trainer = session.trainer
         history = trainer.history
         return {
-            "steps": [{k: v for k, v in record.items() if k.startswith("train/")} for record in history[:STEPS]],
+            "steps": [{k: v for k, v in record.items() if is_loss(k)} for record in history[:STEPS]],
             "evaluation": {k: v for k, v in history[-1].items() if k.startswith("test/")},
             "weights": digest(weights(trainer.models())),
         }

@@ -197,6 +197,20 @@ def test_metrics_are_scalars_and_the_deployed_model_comes_last(name, blobs):
     assert models[0] == "student" and models[-1] in ("student", "teacher")
 
 
+@every_method
+def test_frozen_features_stay_as_they_are_and_the_rest_learns(name, blobs, tmp_path):
+    timm = pytest.importorskip("timm")
+    weights = timm.create_model("test_resnet", num_classes=4).state_dict()
+    torch.save(weights, tmp_path / "weights.pth")
+    probe = ("model=timm", "model.name=test_resnet", f"model.weights={tmp_path}/weights.pth", "model.train=probe")
+    one = build_method(parsed(f"method={name}", *probe, "steps=100"), blobs).train()
+    one = train(one, blobs, 2)
+    for network in one.eval_models().values():
+        state = {key.removeprefix("network."): value for key, value in network.state_dict().items()}
+        changed = {key for key, value in state.items() if not torch.equal(value, weights[key])}
+        assert changed == {"fc.weight", "fc.bias"}
+
+
 def test_unlabeled_images_have_no_target_field():
     assert set(Unlabeled.__dataclass_fields__) == {"index", "views"}
 

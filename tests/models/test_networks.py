@@ -7,9 +7,11 @@ from conftest import options, settings
 from torch import nn
 
 from meanteacher.config.errors import UserError
+from meanteacher.methods import EMA
 from meanteacher.models import Network
-from meanteacher.models.batch_norm import MeanOnlyBatchNorm, freeze_running_stats
+from meanteacher.models.batch_norm import MeanOnlyBatchNorm, freeze_running_stats, remaining_initial_stats
 from meanteacher.models.shake_shake import shake
+from meanteacher.optim.optimizers import build_optimizer
 from meanteacher.runs.build import build
 
 SMALL = {"shake_shake_26_2x96d": ["model.width=8"], "resnet18_cifar": ["model.width=8"], "wrn_28_8": ["model.width=1"]}
@@ -206,3 +208,38 @@ def test_shake_shakes_convolutions_start_with_fan_out_variance():
     for conv in (m for m in model.modules() if isinstance(m, nn.Conv2d)):
         expected = (2 / (conv.out_channels * conv.kernel_size[0] ** 2)) ** 0.5
         assert conv.weight.std().item() == pytest.approx(expected, rel=0.2)
+
+
+@pytest.mark.parametrize(
+    ("library", "name", "image_size"),
+    [("timm", "test_resnet", None), ("timm", "test_vit", 32), ("torchvision", "mobilenet_v3_small", None)],
+)
+def test_a_probe_trains_the_last_layer_alone_on_features_in_evaluation_mode(library, name, image_size, tmp_path):
+    chosen = [f"model.name={name}", f"model.image_size={image_size or 'null'}", f"model.weights={tmp_path / 'w.pth'}"]
+    torch.save(network(library, *chosen[:2]).network.state_dict(), tmp_path / "w.pth")
+    everything = network(library, *chosen).train()
+    probe = network(library, *chosen, "model.train=probe").train()
+    trained = {name for name, p in probe.named_parameters() if p.requires_grad}
+    assert {name.rpartition(".")[2] for name in trained} == {"weight", "bias"} and len(trained) == 2
+    assert not any(module.training for module in probe.modules()) and everything.network.training
+    assert all(p.requires_grad for p in everything.parameters())
+    before = {name: value.clone() for name, value in probe.state_dict().items()}
+    images = torch.randn(4, 3, 32, 32)
+    average = EMA(decay=0.5, warmup=False, bn="own").bind(probe)
+    optimizer = build_optimizer(torch.optim.SGD, probe, lr=0.1, decay_norm_and_bias=True)
+    assert sum(len(group["params"]) for group in optimizer.param_groups) == 2
+    probe(images).square().sum().backward()
+    optimizer.step()
+    average.update(probe, torch.tensor(0.0))
+    for state in (probe.state_dict(), average.model.state_dict()):
+        changed = {name for name, value in state.items() if not torch.equal(value, before[name])}
+        assert changed and changed <= trained
+    with torch.no_grad():
+        reference = everything.eval()(images)
+    torch.testing.assert_close(network(library, *chosen, "model.train=probe").train()(images), reference)
+    assert remaining_initial_stats(probe, 1) == 0
+
+
+def test_a_probe_needs_weights():
+    with pytest.raises(UserError, match="set model.weights=FILE"):
+        network("torchvision", "model.train=probe")

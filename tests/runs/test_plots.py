@@ -101,6 +101,15 @@ def test_last_step_has_a_tick(tmp_path, drawn, last, ticks):
     assert all(list(axes.get_xticks()) == ticks for axes in drawn[0].axes)
 
 
+def test_learning_curves_show_the_pseudo_labels(tmp_path, drawn):
+    scores = {"train/pseudo_label_precision": 0.9, "train/pseudo_label_weighted_coverage": 0.25}
+    history = [record(1), record(2) | {"train/pseudo_label_weighted_coverage": 0.0}, record(3) | scores]
+    plots.learning_curves(history, tmp_path / "curves.png", "a title")
+    panel = drawn[0].axes[-1]
+    assert panel.get_ylabel() == "pseudo-labels (%)"
+    assert legend(panel) == ["weighted coverage (last: 25.0 %)", "precision (last: 90.0 %)"]
+
+
 @pytest.mark.parametrize(
     ("history", "panels"),
     [
@@ -109,7 +118,7 @@ def test_last_step_has_a_tick(tmp_path, drawn, last, ticks):
         ([{"step": 7, "test/student/error": 0.0}], 1),
         ([{"step": 7, "train/loss": 0.0}, {"step": 8, "train/loss": None, "test/student/error": float("nan")}], 1),
         ([record(7, ("test", "validation"), ("student", "average", "a", "b", "c", "d", "e", "f"))], 3),
-        ([], 3),
+        ([], 4),
     ],
     ids=["one record", "no evaluation", "no loss", "nothing finite", "many networks", "nothing"],
 )

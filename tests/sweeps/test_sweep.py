@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -151,16 +152,20 @@ def test_ctrl_c_saves_the_runs_starts_no_more_and_compares_them(launcher, file, 
 
 def test_optuna_optimizes_on_validation_images_and_its_trials_are_compared(tmp_path):
     pytest.importorskip("hydra_plugins.hydra_optuna_sweeper")
-    arguments = ["sweep=search", *TINY[1:], "validation=40", "hydra.sweeper.n_trials=2"]
-    first = command(*arguments, cwd=tmp_path)
+    arguments = ["sweep=search", *TINY[1:], "validation=40"]
+    first = command(*arguments, "hydra.sweeper.n_trials=1", cwd=tmp_path)
     assert first.returncode == 0, first.stderr
+    (trial,) = all_results(tmp_path)
+    again = command(*arguments, "hydra.sweeper.n_trials=2", cwd=tmp_path)
+    assert again.returncode == 0, again.stderr
     trials = all_results(tmp_path)
-    assert len(trials) == 2 and {r["choices"]["sweep"] for r in trials} == {"search"}
+    assert len(trials) == 2 and trial in trials, "the same command goes on to the total number of trials"
+    assert {r["choices"]["sweep"] for r in trials} == {"search"}
     best = min(r["validation"]["teacher"]["error_last"] for r in trials)
     assert f"best_value: {best}" in (tmp_path / "outputs/optimization_results.yaml").read_text()
     assert len(comparison(tmp_path)["runs"]) == 4  # student and teacher of each
-    again = command(*arguments, cwd=tmp_path)
-    assert again.returncode == 0 and len(all_results(tmp_path)) == 2
+    page = (tmp_path / "outputs/sweeps/search/comparison.md").read_text()
+    assert re.search(r"\| mean_teacher +\| +20 +\| +2 +\| +40 +\|.*MORE VALIDATION IMAGES THAN LABELS", page)
 
 
 def test_optuna_without_validation_images_is_refused(tmp_path):

@@ -1,0 +1,212 @@
+"""Finds training images that duplicate test images: exactly, or nearly by a perceptual hash and the pixels."""
+
+import contextlib
+import hashlib
+import io
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+
+from meanteacher.config.errors import UserError
+from meanteacher.config.files import write_atomically
+from meanteacher.data.cache import allocate, load_or_decode, make_reader
+from meanteacher.data.images import Dataset, Images
+
+KINDS = ("none", "near", "exact")
+"""What a code says of an image: codes are positions here, and a larger one implies the smaller ones."""
+
+MAX_DISTANCE = 7
+"""Near duplicates differ in at most this many of the 64 bits of the perceptual hash."""
+
+MAX_SHIFT = 16
+"""Near duplicates differ by at most this much in mean brightness, of 255."""
+
+MAX_SHARE, MAX_NOISE = 0.1, 2
+"""The thumbnails of near duplicates, without their means, have an RMS difference of at most this share of their
+standard deviation, plus this much."""
+
+MIN_CONTRAST = 4
+"""Images whose thumbnails have a smaller standard deviation show too little to be near duplicates."""
+
+_BANDS = MAX_DISTANCE + 1
+_PAIRS = 4_000_000
+_BATCH = 1024
+_ORDER = (np.arange(8) * 8 + (np.arange(8) + np.arange(8)[:, None]) % 8).reshape(-1)
+"""The order of the bits: each band holds one of every row and of every column, so that few images share a band."""
+
+_FILE = "duplicates.npy"
+_BITS = np.unpackbits(np.arange(2**16, dtype=np.uint16).view(np.uint8).reshape(-1, 2), axis=1).sum(axis=1)
+
+
+def handle_duplicates(dataset: Dataset, *, directory: Path, key: str, exclude: str) -> Dataset:
+    """The data set with its duplicates counted and told, and those of test images dropped from its training part.
+
+    dataset: as cached under directory/cache/key. exclude: the kind of duplicates to drop, of `KINDS`; what is left is
+    cached too. Raises UserError where no training image with a label is left.
+    """
+    train = dataset.train
+    codes = find_duplicates(train, dataset.test, directory / "cache" / key)
+    counts = count_duplicates(codes, train.targets < 0)
+    dropped = codes[:, 0] >= KINDS.index(exclude) if exclude != "none" else np.zeros(len(codes), bool)
+    if not (train.targets[~dropped] >= 0).any():
+        raise UserError(f"dataset.exclude_duplicates={exclude}: every training image duplicates a test image")
+    if dropped.any():
+        dataset = load_or_decode(
+            directory=directory,
+            key=f"{key}-without-{exclude}",
+            decode=lambda folder: copy_without(dataset, np.flatnonzero(~dropped), folder),
+        )
+    counts |= {"dropped": int(dropped.sum())}
+    notes = [describe_duplicates(counts)] if any(counts.values()) else []
+    return replace(dataset, notes=dataset.notes + notes, duplicates=counts)
+
+
+def copy_without(dataset: Dataset, rows: np.ndarray, folder: Path) -> Dataset:
+    """Copy a data set, of its training part only the given rows (int64, sorted), into an empty cache folder."""
+    parts = {}
+    for part, positions in (("train", rows), ("test", np.arange(len(dataset.test.targets)))):
+        images: Images = getattr(dataset, part)
+        read = make_reader(images.pixels)
+        pixels = allocate(folder=folder, part=part, shape=(len(positions), *images.pixels.shape[1:]))
+        for start in range(0, len(positions), _BATCH):
+            batch = positions[start : start + _BATCH]
+            pixels[start : start + len(batch)] = read(batch)
+        names = [images.names[row] for row in positions]
+        parts[part] = Images(pixels=pixels, targets=images.targets[positions], names=names)
+    return replace(dataset, **parts)
+
+
+def describe_duplicates(counts: dict[str, int]) -> str:
+    """The counts in one line, and what was done or can be done about them."""
+    pairs = {"train_test": "training/test", "unlabeled_test": "unlabeled/test", "unlabeled_train": "unlabeled/training"}
+    found = [
+        f"{name} {counts[f'{part}_exact']} exact, {counts[f'{part}_near']} with near ones"
+        for part, name in pairs.items()
+        if counts[f"{part}_near"]
+    ]
+    advice = "all kept; dataset.exclude_duplicates=exact or near drops those of test images"
+    done = f"{counts['dropped']} of them dropped" if counts["dropped"] else advice
+    return f"duplicate images: {'; '.join(found)}: {done}"
+
+
+def find_duplicates(train: Images, test: Images, folder: Path) -> np.ndarray:
+    """For each training image, codes of what it duplicates: uint8 [N, 2], of any test image and, if it has no label,
+    of any training image that has one.
+
+    Computed once and stored in `folder`, the cache of these images; computed each time where it cannot be written to.
+    """
+    with contextlib.suppress(OSError, ValueError, EOFError):
+        codes = np.load(folder / _FILE, allow_pickle=False)
+        if codes.shape == (len(train.targets), 2):
+            return codes
+    codes = np.zeros((len(train.targets), 2), np.uint8)
+    training, unlabeled = Signatures(train.pixels), train.targets < 0
+    codes[:, 0] = training.compare(Signatures(test.pixels))
+    codes[unlabeled, 1] = training.rows(unlabeled).compare(training.rows(~unlabeled))
+    with contextlib.suppress(OSError):
+        content = io.BytesIO()
+        np.save(content, codes)
+        write_atomically(folder / _FILE, content.getvalue())
+    return codes
+
+
+def count_duplicates(codes: np.ndarray, unlabeled: np.ndarray) -> dict[str, int]:
+    """The number of duplicates by parts and kind; near ones include exact ones. codes: as of `find_duplicates`.
+
+    unlabeled: bool [N], the training images without a label.
+    """
+    parts = {"train_test": codes[~unlabeled, 0], "unlabeled_test": codes[unlabeled, 0], "unlabeled_train": codes[:, 1]}
+    return {
+        f"{name}_{kind}": int((part >= KINDS.index(kind)).sum())
+        for name, part in parts.items()
+        for kind in ("exact", "near")
+    }
+
+
+class Signatures:
+    """Hashes and thumbnails of images, uint8 [N, C, H, W].
+
+    exact: uint64 [N], of all pixels. perceptual: uint64 [N], the signs of the horizontal differences of an 8×9
+    thumbnail in gray (dHash). thumbnails: float32 [N, C · 64], 8×8 means of the pixels.
+    """
+
+    def __init__(self, pixels: np.ndarray | None):
+        if pixels is None:
+            return
+        batches = list(signature_batches(pixels))
+        self.exact, self.perceptual, self.thumbnails = (np.concatenate(parts) for parts in zip(*batches, strict=True))
+
+    def rows(self, which: np.ndarray) -> "Signatures":
+        """The signatures of some images. which: bool [N]."""
+        part = Signatures(None)
+        part.exact, part.perceptual = self.exact[which], self.perceptual[which]
+        part.thumbnails = self.thumbnails[which]
+        return part
+
+    def compare(self, others: "Signatures") -> np.ndarray:
+        """For each image, the code of the closest kind of duplicate among the others: uint8 [N]."""
+        near = np.zeros(len(self.exact), bool)
+        contrast, structured = self.thumbnails.std(axis=1), others.thumbnails.std(axis=1) > MIN_CONTRAST
+        rows, columns = np.flatnonzero(contrast > MIN_CONTRAST), np.flatnonzero(structured)
+        for left, right in candidate_pairs(self.perceptual[rows], others.perceptual[columns]):
+            mine, theirs = rows[left], columns[right]
+            difference = self.thumbnails[mine] - others.thumbnails[theirs]
+            alike = difference.std(axis=1) <= MAX_NOISE + MAX_SHARE * contrast[mine]
+            near[mine[alike & (np.abs(difference.mean(axis=1)) <= MAX_SHIFT)]] = True
+        codes = np.where(near, KINDS.index("near"), KINDS.index("none"))
+        return np.where(np.isin(self.exact, others.exact), KINDS.index("exact"), codes).astype(np.uint8)
+
+
+def signature_batches(pixels: np.ndarray) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray]]:
+    """The arrays of `Signatures`, for consecutive images."""
+    (height, width), read = pixels.shape[2:], make_reader(pixels)
+    for start in range(0, len(pixels), _BATCH):
+        images = read(np.arange(start, min(start + _BATCH, len(pixels))))
+        hashes = [int.from_bytes(hashlib.blake2b(image.tobytes(), digest_size=8).digest(), "big") for image in images]
+        gray = shrink(images.mean(axis=1, dtype=np.float32), averaging(height, 8), averaging(width, 9))
+        bits = np.packbits((gray[:, :, 1:] > gray[:, :, :-1]).reshape(-1, 64)[:, _ORDER], axis=1)
+        thumbnails = shrink(images.astype(np.float32), averaging(height, 8), averaging(width, 8))
+        yield (
+            np.array(hashes, np.uint64),
+            np.ascontiguousarray(bits).view(np.uint64)[:, 0],
+            thumbnails.reshape(len(images), -1),
+        )
+
+
+def averaging(size: int, count: int) -> np.ndarray:
+    """A matrix, float32 [count, size], that averages a line of pixels over `count` equal stretches."""
+    edges = np.arange(count + 1) * size / count
+    low, high = np.maximum(edges[:-1, None], np.arange(size)), np.minimum(edges[1:, None], np.arange(size) + 1)
+    return ((high - low).clip(min=0) * count / size).astype(np.float32)
+
+
+def shrink(images: np.ndarray, rows: np.ndarray, columns: np.ndarray) -> np.ndarray:
+    """Area averages of images, float32 [..., H, W]."""
+    return rows @ images @ columns.T
+
+
+def candidate_pairs(mine: np.ndarray, theirs: np.ndarray) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """Positions of all pairs of hashes, uint64, that differ in at most `MAX_DISTANCE` bits, a chunk at a time.
+
+    Such hashes are equal in at least one of `MAX_DISTANCE` + 1 bands of 8 bits, so only pairs with an equal band are
+    compared. A pair may occur more than once.
+    """
+    for band in range(_BANDS):
+        keys, others = (hashes.view(np.uint8).reshape(-1, _BANDS)[:, band] for hashes in (mine, theirs))
+        order = np.argsort(others, kind="stable")
+        first, last = (np.searchsorted(others[order], keys, side) for side in ("left", "right"))
+        counts = last - first
+        for rows in np.split(np.arange(len(mine)), chunk_starts(counts)):
+            left = np.repeat(rows, counts[rows])
+            offsets = np.arange(len(left)) - np.repeat(np.cumsum(counts[rows]) - counts[rows], counts[rows])
+            right = order[np.repeat(first[rows], counts[rows]) + offsets]
+            differing = (mine[left] ^ theirs[right]).view(np.uint16).reshape(-1, 4)
+            close = _BITS[differing].sum(axis=1) <= MAX_DISTANCE
+            yield left[close], right[close]
+
+
+def chunk_starts(counts: np.ndarray) -> np.ndarray:
+    """Where to cut rows of `counts` pairs each, so that a chunk has about `_PAIRS` pairs."""
+    return np.flatnonzero(np.diff(np.cumsum(counts) // _PAIRS)) + 1
