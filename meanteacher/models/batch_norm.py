@@ -13,8 +13,8 @@ from torch.nn.modules.batchnorm import _BatchNorm
 class PSBatchNorm2d(nn.BatchNorm2d):
     """Positively shifted batch norm: BN(x) + alpha for x of shape [B, C, H, W], with a constant alpha.
 
-    The `PSBatchNorm` of the WideResNet in USB and in the TensorFlow implementations of FixMatch. `momentum` follows
-    PyTorch's convention.
+    arXiv 2001.11216. TorchSSL (models/nets/wrn.py, 99cf3eb) and USB 0.3.2 (nets/wrn/wrn.py) define it beside their
+    WideResNet, which does not use it. `momentum` follows PyTorch's convention.
     """
 
     def __init__(self, features: int, *, alpha: float, momentum: float, eps: float):

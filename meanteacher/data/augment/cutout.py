@@ -48,8 +48,9 @@ class Cutout(Operation):
 class RandomCutout(Cutout):
     """Cutout of a random side v ~ U(0, side), relative to the image's shorter side, as in TorchSSL and USB.
 
-    The square starts at max(center − v/2, 0), rounded down, so that it is not clipped at the top and left borders. It
-    covers the whole number of pixels below v, plus 1.
+    The center is any point of the image; theirs is at least 1 pixel from the top and the left. The square starts
+    at max(center − v/2, 0), rounded down, so that it is not clipped at the top and left borders. It covers the whole
+    number of pixels below v, plus 1.
     """
 
     def draw(self, images: Tensor, generator: Generator) -> tuple[Tensor, Tensor, Tensor]:
