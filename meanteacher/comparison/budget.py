@@ -7,11 +7,11 @@ import os
 from collections.abc import Iterator
 from typing import NamedTuple
 
+from meanteacher.comparison.axes import point_order
 from meanteacher.comparison.identity import variant_fields
 from meanteacher.comparison.results import Run, planned_runs, read_sweep
-from meanteacher.comparison.rows import label_order
 from meanteacher.comparison.settings import key
-from meanteacher.comparison.tables import Cell, Table, label_cell, number_cell, word_cell
+from meanteacher.comparison.tables import Cell, Table, number_cell, point_cell, word_cell
 from meanteacher.config.errors import UserError
 from meanteacher.runs.result import BASELINE, Result, deployed_network
 
@@ -101,7 +101,7 @@ def budget_table(runs: list[Run]) -> Table:
     groups = count_settings(runs, find_searches(runs))
     searched = {group.method for group in groups if group.validation}
     rows = []
-    for group in sorted(groups, key=lambda g: (g.method != BASELINE, g.method or "", label_order(g.label), g[2])):
+    for group in sorted(groups, key=lambda g: (g.method != BASELINE, g.method or "", point_order(g.label), g[2])):
         count, error = len(groups[group]), smallest_error(groups[group])
         bounds = Cell("–")
         if error is not None:
@@ -110,7 +110,7 @@ def budget_table(runs: list[Run]) -> Table:
         remark = "" if group.method in searched else NO_SEARCH
         if has_more_validation(group):
             remark = MORE_VALIDATION
-        cells = [word_cell(group.method), label_cell(group.label), Cell(str(count), count)]
+        cells = [word_cell(group.method), point_cell(group.label), Cell(str(count), count)]
         cells += [Cell(str(group.validation), group.validation), number_cell(error, ".1f", 100), bounds]
         rows.append([*cells, word_cell(remark)])
     columns = ["method", "labels", "settings tried", "validation images", "smallest error on them (%)", "bounds (%)"]

@@ -1,9 +1,10 @@
 """The table of how good the pseudo-labels of each method were."""
 
+from meanteacher.comparison.axes import TITLES, point_order
 from meanteacher.comparison.protocols import Protocol
-from meanteacher.comparison.rows import PSEUDO_LABELS, label_order
+from meanteacher.comparison.rows import PSEUDO_LABELS
 from meanteacher.comparison.statistics import Statistics
-from meanteacher.comparison.tables import Cell, Table, label_cell, word_cell
+from meanteacher.comparison.tables import Cell, Table, point_cell, word_cell
 from meanteacher.comparison.verdicts import spread
 
 NOTE = (
@@ -14,15 +15,16 @@ NOTE = (
 
 
 def pseudo_label_table(heading: str, numbers: Statistics, protocol: Protocol) -> Table:
-    """Precision, coverage and class balance by method and label count; no rows where none was measured."""
+    """Precision, coverage and class balance by method and point of the axis; no rows where none was measured."""
     names = {f"pseudo_label_{name}": name.replace("_", " ") for name in PSEUDO_LABELS}
-    counted = numbers.counted[numbers.counted["protocol"] == protocol.letter]
+    table = numbers.at_points
+    counted = table[table["counted"] & table["deployed"] & (table["protocol"] == protocol.letter)]
     measured = counted[counted["pseudo_label_coverage"].notna()]
-    groups = measured.groupby(["variant", "label"], sort=False)
+    groups = measured.groupby(["variant", "point"], sort=False)
     rank = {variant: number for number, variant in enumerate(protocol.variants)}
     rows = []
-    for (variant, label), runs in sorted(groups, key=lambda group: (rank[group[0][0]], label_order(group[0][1]))):
+    for (variant, point), runs in sorted(groups, key=lambda group: (rank[group[0][0]], point_order(group[0][1]))):
         means = {name: (runs[name].mean(), runs[name].std()) for name in names}
         cells = [Cell(spread(mean, std, 1), None if mean != mean else mean) for mean, std in means.values()]
-        rows.append([word_cell(variant), label_cell(label), *cells, Cell(str(len(runs)), len(runs))])
-    return Table(heading, ["method", "labels", *names.values(), "n"], rows, NOTE)
+        rows.append([word_cell(variant), point_cell(point), *cells, Cell(str(len(runs)), len(runs))])
+    return Table(heading, ["method", TITLES[protocol.axis], *names.values(), "n"], rows, NOTE)

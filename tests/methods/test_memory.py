@@ -66,7 +66,7 @@ def shared(**changes):
     return {
         "student": Flat(),
         "dimension": 6,
-        "alignment": DistributionAlignment(decay=0.5),
+        "alignment": DistributionAlignment(decay=0.5, start="uniform"),
         "weighting": FixedThreshold(threshold=0.65),
         "temperature": 0.3,
         "smoothing": 0.6,
