@@ -13,7 +13,7 @@ from recipe_measures import MEASURES, SCHEDULES, Recipe
 FACTS = ROOT / "docs" / "recipe_facts"
 RECIPES = [name for name in options("experiment") if name != "quickstart"]
 NAMES = [*SCHEDULES, *MEASURES]
-PLACE = re.compile(r"[\w.-]+/[\w.-]+@([0-9a-f]{7}|\d+\.\d+\.\d+) [\w./-]+:(\d+-\d+|[A-Za-z_]+)")
+PLACE = re.compile(r"[\w.-]+/[\w.-]+@([0-9a-f]{7}|\d+\.\d+\.\d+) [\w./-]+:(\d+-\d+|[A-Za-z_]\w*)")
 
 
 @lru_cache
