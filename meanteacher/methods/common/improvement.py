@@ -19,7 +19,7 @@ def improvement(
     rate · ⟨∇ CE on images, ∇ CE on others⟩. images, others: [B, C, H, W] each; targets: probabilities [B, K]; labels:
     int64 [B]. Leaves gradients and running statistics as they are, and draws no dropout.
     """
-    parameters = dict(network.named_parameters())
+    parameters = {name: p for name, p in network.named_parameters() if p.requires_grad}
     with freeze_running_stats(network), disable_dropout(network):
         loss = cross_entropy(network(images), targets).mean()
         gradients = torch.autograd.grad(loss, list(parameters.values()))

@@ -85,8 +85,9 @@ def test_hidden_labels_change_the_scores_and_not_a_bit_of_the_method(method, tmp
     if method in WITHOUT:
         assert not sums[0].any()
         return
-    assert sums[0][10:20].sum() > 4, "return `pseudo_labels` in StepOutput, or name the method in WITHOUT"
-    assert torch.equal(sums[0][:10], sums[1][:10]) and torch.equal(sums[0][10:20].flip(0), sums[1][10:20])
+    pseudo, hidden = ([total[start : start + 10] for total in sums] for start in (0, 11))
+    assert hidden[0].sum() > 4, "return `pseudo_labels` in StepOutput, or name the method in WITHOUT"
+    assert torch.equal(*pseudo) and torch.equal(hidden[0].flip(0), hidden[1])
 
 
 def test_labels_that_the_method_knows_are_not_hidden(tmp_path):
