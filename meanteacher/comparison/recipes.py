@@ -1,4 +1,4 @@
-"""The command `meanteacher recipes`: the recipes in conf/experiment that reproduce published numbers."""
+"""The command `meanteacher recipes`: the recipes in conf/experiment and the published numbers that they aim at."""
 
 import argparse
 
@@ -19,14 +19,16 @@ SELECTIONS = {
 }
 """Which evaluation a published error is of, by the value of `selection` in published.csv."""
 
+NOT_READ = "none whose source was read"
+"""What stands for the published errors of a recipe without any in published.csv."""
+
 
 def list_recipes() -> list[dict[str, str]]:
-    """A row per recipe that published.csv names."""
+    """A row per recipe, with the numbers of the rows of published.csv that name it."""
     published = read_published()
+    names = sorted({path.stem for path in (CONF / "experiment").glob("*.yaml")} - {"quickstart"})
     with initialize_config_dir(str(CONF), version_base="1.3"):
-        return [
-            describe_recipe(recipe, rows) for recipe, rows in published[published["recipe"] != ""].groupby("recipe")
-        ]
+        return [describe_recipe(name, published[published["recipe"] == name]) for name in names]
 
 
 def describe_recipe(recipe: str, rows: pd.DataFrame) -> dict[str, str]:
@@ -39,7 +41,7 @@ def describe_recipe(recipe: str, rows: pd.DataFrame) -> dict[str, str]:
         "method": choices["method"],
         "network": choices["model"],
         "data": choices["dataset"],
-        "published": "; ".join(describe_series(group) for _, group in series),
+        "published": "; ".join(describe_series(group) for _, group in series) or NOT_READ,
         "source": "; ".join(dict.fromkeys(rows["source"])),
         "command": f"python run.py experiment={recipe} label={root.label}",
     }
@@ -57,7 +59,7 @@ def describe_series(rows: pd.DataFrame) -> str:
 def main(arguments: list[str]) -> int:
     """Run the command; returns its exit status."""
     argparse.ArgumentParser(
-        prog="meanteacher recipes", description="List the recipes that reproduce published numbers."
+        prog="meanteacher recipes", description="List the recipes and the published numbers that they aim at."
     ).parse_args(arguments)
     recipes = list_recipes()
     widths = [None, None, None, None, 44, 34, None]

@@ -16,6 +16,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 from meanteacher.config.settings import Settings
 from meanteacher.methods import EMA, Method
+from meanteacher.methods.common.memory_method import MemoryMethod
 from meanteacher.models.wide_resnet import WideResNet
 from meanteacher.optim.optimizers import LearningRate, build_optimizer
 from meanteacher.runs.build import SkipRandomInitialization, build, build_average
@@ -45,7 +46,8 @@ def consistency_weight(recipe: Recipe, steps: list[int]) -> dict[int, float]:
     """λ(s) of the (first) term on unlabeled images, relative to the mean cross-entropy over labeled images."""
     method = recipe.method
     weight = method.weights[0] if hasattr(method, "weights") else method.weight
-    ramp = getattr(method, "ramp", lambda step: torch.ones(()))
+    ramped = hasattr(method, "ramp") and not isinstance(method, MemoryMethod)  # theirs is of the terms of the bank
+    ramp = method.ramp if ramped else lambda step: torch.ones(())
     return {step: weight * ramp(step).item() for step in steps}
 
 
@@ -115,7 +117,8 @@ def passes(recipe: Recipe) -> dict:
     method = stand_in(recipe.settings, Recorder)
     method.training_step(*batches(method), torch.zeros(()))
     teacher = getattr(method, "teacher", None)
-    parts = {"student": method.student, "teacher": teacher.model if teacher else nn.Module()}
+    taught_by = teacher.model if teacher else getattr(method, "tutor", nn.Module())
+    parts = {"student": method.student, "teacher": taught_by}
     recorders = {name: [m for m in part.modules() if isinstance(m, Recorder)] for name, part in parts.items()}
     return {
         name: [f"{COUNTS[n]}, {'moves' if moves else 'frozen'}" for recorder in found for n, moves in recorder.passes]
@@ -166,13 +169,34 @@ CONSTANTS = {
     "weights": "weights",
     "both": "gradient to both sides",
     "tsa": "training signal annealing",
+    "factor": "factor of the threshold",
+    "gamma": "fall of the threshold",
+    "minimum": "smallest threshold",
+    "warmup_steps": "steps of warm-up",
+    "interval_steps": "steps between falls",
+    "low_confidence_weight": "low confidence weight",
+    "equivariant": "features pushed apart",
+    "map_side": "side of the feature map",
+    "smoothing": "smoothing",
+    "bank_decay": "decay of the bank",
+    "size": "slots of the bank",
+    "instance_weight": "instance weight",
+    "graph_threshold": "graph threshold",
+    "contrast_weight": "contrast weight",
+    "mix_threshold": "mix threshold",
+    "mix_labeled": "labeled images mixed",
+    "alphas": "alphas",
+    "class_aware": "share mixed within a class",
+    "mix_weight": "mix weight",
+    "low_weight": "low weight",
+    "rate": "rate of the measured step",
 }
-"""Further attributes of a method, its weighting and its alignment, and their names in the table."""
+"""Further attributes of a method, its weighting, alignment and bank, and their names in the table."""
 
 
 def constants(recipe: Recipe) -> dict:
     method, held = recipe.method, {}
-    for part in (method, getattr(method, "weighting", None), getattr(method, "alignment", None)):
+    for part in (method, *(getattr(method, name, None) for name in ("weighting", "alignment", "bank"))):
         own = vars(part) if part is not None else {}
         held |= {label: own[name] for name, label in CONSTANTS.items() if name in own}
     return {label: list(value) if isinstance(value, tuple) else value for label, value in held.items()}

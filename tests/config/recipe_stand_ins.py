@@ -18,7 +18,10 @@ COUNTS = {
     100: "both views of unlabeled",
     130: "labeled + both views of unlabeled",
     150: "three views of unlabeled",
+    160: "both views of labeled and of unlabeled",
+    180: "labeled + three views of unlabeled",
     280: "labeled + five views of unlabeled",
+    27: "unsure ones of unlabeled",
     43: "a third of labeled + both views of unlabeled",
     44: "a third of labeled + both views of unlabeled",
 }
