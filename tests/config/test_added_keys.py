@@ -10,7 +10,7 @@ from comparison_runs import result
 from conftest import options, settings
 
 from meanteacher.comparison.identity import protocol_fields, variant_fields
-from meanteacher.comparison.settings import contrast
+from meanteacher.comparison.settings import contrast, show
 from meanteacher.config.added_keys import ADDED_KEYS, drop_added
 from meanteacher.config.digest import run_digest
 from meanteacher.config.settings import Settings
@@ -24,7 +24,7 @@ def test_a_result_from_before_is_comparable_with_one_that_has_the_key(name, valu
     both = [protocol_fields(r) | variant_fields(r) for r in (before, now, other)]
     assert both[0] == both[1] != both[2]
     shown = contrast([both[0], both[2]], [before.choices, other.choices])
-    assert shown[0][name] != "none", "the value that the earlier result had, not that it had none"
+    assert shown[0][name] == show(value), "the value that stands for the earlier result"
 
 
 def test_the_digest_does_not_count_an_added_key_with_its_earlier_value():
@@ -37,6 +37,7 @@ def test_the_digest_does_not_count_an_added_key_with_its_earlier_value():
 
 def test_every_added_key_exists():
     nodes = [settings(f"method={method}") for method in options("method")]
+    nodes += [settings("model=torchvision"), settings("dataset=image_folder", "dataset.root=photos")]
     for name, value in ADDED_KEYS.items():
         assert any(drop_added(node) != node and holds(node, name.split("."), value) for node in nodes), name
 

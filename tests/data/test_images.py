@@ -28,7 +28,7 @@ from meanteacher.config.errors import UserError
         ("test", "pixels", np.zeros((50, 3, 4, 4), np.uint8), "training images have shape"),
         ("train", "targets", np.zeros(200, np.int32), "train.targets must be int64 [200], not int32 [200]"),
         ("train", "targets", np.zeros(199, np.int64), "train.targets must be int64 [200], not int64 [199]"),
-        ("train", "targets", np.full(200, 4), "train.targets must be from -1 to 3, but are from 4 to 4"),
+        ("train", "targets", np.full(200, 4), "train.targets must be from -2 to 3, but are from 4 to 4"),
         ("test", "targets", np.full(50, -1), "test.targets must be from 0 to 3, but are from -1 to -1"),
         ("train", "names", ["a"], "train.names must hold 200 names, not 1"),
     ],
