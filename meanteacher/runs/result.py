@@ -14,7 +14,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from meanteacher.config.errors import UserError
 from meanteacher.config.files import write_atomically
 
-SCHEMA_VERSION = 2
+SCHEMA_VERSION = 3
 
 BASELINE = "supervised"
 """The method that the others are compared with."""
@@ -48,7 +48,7 @@ class Result(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    schema_version: Literal[2] = SCHEMA_VERSION
+    schema_version: Literal[3] = SCHEMA_VERSION
     status: Literal["running", "finished", "interrupted", "failed"]
     reason: str | None = Field(None, description="why the run was interrupted or failed")
     digest: str
@@ -99,10 +99,10 @@ class Result(BaseModel):
         if not isinstance(content, dict):
             raise UserError("not the result of a run; give result.json files")
         version = content.get("schema_version", 1)
-        if version not in (1, SCHEMA_VERSION):
+        if version not in (1, 2, SCHEMA_VERSION):
             raise UserError(f"schema version {version} is unknown to this version of meanteacher; upgrade meanteacher")
         try:
-            return cls.model_validate(migrate(content) if version == 1 else content)
+            return cls.model_validate(content if version == SCHEMA_VERSION else migrate(content, version))
         except ValidationError as error:
             first = error.errors()[0]
             where = ".".join(map(str, first["loc"]))
@@ -148,14 +148,17 @@ def deployed_network(results: Sequence[Result]) -> str:
     return min(networks, key=mean_error)
 
 
-def migrate(content: dict) -> dict:
-    """The content of a version 1 file as version 2: `names` became `choices`, and some settings moved."""
-    content = {("choices" if name == "names" else name): value for name, value in content.items()}
-    if isinstance(settings := content.get("settings"), dict):
-        moved = {"method": migrate_method, "optimizer": migrate_optimizer}
-        content["settings"] = settings | {
-            name: move(settings[name]) for name, move in moved.items() if name in settings
-        }
+def migrate(content: dict, version: int) -> dict:
+    """The content of a file of an older version as version 3.
+
+    In version 2, `names` became `choices`, and some settings moved. Version 3 has further scores, none required.
+    """
+    if version == 1:
+        content = {("choices" if name == "names" else name): value for name, value in content.items()}
+        if isinstance(settings := content.get("settings"), dict):
+            moved = {"method": migrate_method, "optimizer": migrate_optimizer}
+            moved = {name: move(settings[name]) for name, move in moved.items() if name in settings}
+            content["settings"] = settings | moved
     return content | {"schema_version": SCHEMA_VERSION}
 
 

@@ -27,11 +27,11 @@ def finished(method: str, seed: int = 0, **errors: float) -> Result:
 @pytest.mark.parametrize("path", COMMITTED, ids=lambda path: str(path.relative_to(ROOT / "results")))
 def test_every_committed_result_reads_and_is_kept_by_writing(path, tmp_path):
     result = Result.read(path)
-    assert result.status == "finished" and result.models and result.schema_version == 2
+    assert result.status == "finished" and result.models and result.schema_version == 3
     result.write(tmp_path / "result.json")
     assert Result.read(tmp_path / "result.json") == result
     content, written = json.loads(path.read_text()), json.loads((tmp_path / "result.json").read_text())
-    content.setdefault("schema_version", 2)  # a file of version 1 has none, and calls the choices names
+    content["schema_version"] = 3  # a file of version 1 has none, and calls the choices names
     if "names" in content:
         content["choices"] = content.pop("names")
     content.pop("settings", None), written.pop("settings", None)
@@ -42,7 +42,7 @@ def test_there_are_committed_results_of_both_kinds():
     assert len(COMMITTED) > 150 and sum(Result.read(path).settings is None for path in COMMITTED) == 4
 
 
-def as_version_2(content: dict) -> dict:
+def as_version_3(content: dict) -> dict:
     """The file that this version writes for the run of a version 1 file of FixMatch with a teacher."""
     settings = json.loads(json.dumps(content["settings"]).replace("meanteacher.", "meanteacher.moved."))
     method, optimizer = settings["method"], settings["optimizer"]
@@ -51,7 +51,7 @@ def as_version_2(content: dict) -> dict:
     method["teacher"] = {"_target_": "meanteacher.methods.common.teacher.Teacher"} | teacher
     optimizer |= {"_target_": "torch.optim.SGD", "_partial_": True}
     content = {name: value for name, value in content.items() if name != "names"}
-    return content | {"schema_version": 2, "choices": {"method": "fixmatch"}, "settings": settings}
+    return content | {"schema_version": 3, "choices": {"method": "fixmatch"}, "settings": settings}
 
 
 TEACHER = ("ema_decay", "ema_warmup", "teacher_bn", "teacher_mode")
@@ -59,11 +59,11 @@ TEACHER = ("ema_decay", "ema_warmup", "teacher_bn", "teacher_mode")
 
 def test_version_1_result_has_the_protocol_and_variant_of_an_equal_version_2_result():
     content = json.loads(FIXMATCH.read_text())
-    old, new = Result.parse(content), Result.parse(as_version_2(content))
+    old, new = Result.parse(content), Result.parse(as_version_3(content))
     assert key(protocol_fields(old)) == key(protocol_fields(new))
     assert key(variant_fields(old)) == key(variant_fields(new))
     assert variant_fields(old)["method.judge"] == "ema" and variant_fields(old)["method.teacher.decay"] == 0.9
-    other = as_version_2(content)
+    other = as_version_3(content)
     other["settings"]["method"]["teacher"]["decay"] = 0.99
     assert key(variant_fields(Result.parse(other))) != key(variant_fields(old))
 
@@ -88,8 +88,8 @@ def test_only_methods_with_a_teacher_get_a_teacher_node():
         ("{", "not readable as JSON"),
         ("[]", "not the result of a run"),
         ("{}", "not the result of a run"),
-        ('{"schema_version": 2, "status": "done"}', r"not the result of a run \(status: Input should be"),
-        ('{"schema_version": 3}', "schema version 3 is unknown to this version of meanteacher"),
+        ('{"schema_version": 3, "status": "done"}', r"not the result of a run \(status: Input should be"),
+        ('{"schema_version": 4}', "schema version 4 is unknown to this version of meanteacher"),
     ],
 )
 def test_unusable_file_is_reported_in_one_line(tmp_path, content, message):
