@@ -113,7 +113,7 @@ def budget_table(runs: list[Run]) -> Table:
         cells = [word_cell(group.method), point_cell(group.label), Cell(str(count), count)]
         cells += [Cell(str(group.validation), group.validation), number_cell(error, ".1f", 100), bounds]
         rows.append([*cells, word_cell(remark)])
-    columns = ["method", "labels", "settings tried", "validation images", "smallest error on them (%)", "bounds (%)"]
+    columns = ["method", "labels", "settings", "validation images", "smallest error on them (%)", "bounds (%)"]
     return Table("Budget of the choice of settings", [*columns, "remark"], rows, NOTE)
 
 
@@ -131,4 +131,4 @@ def budget_sentence(runs: list[Run]) -> str:
     shown = ", ".join(f"{method} {len(tried)}" for method, tried in sorted(settings.items()))
     unequal = " (NOT THE SAME NUMBER)" if len({len(tried) for tried in settings.values()}) > 1 else ""
     larger = f" {MORE_VALIDATION}." if any(map(has_more_validation, groups)) else ""
-    return f"Settings tried per method: {shown}{unequal}.{larger}"
+    return f"Settings per method, in these runs and the searches beside them: {shown}{unequal}.{larger}"

@@ -63,7 +63,8 @@ def test_settings_of_searches_beside_the_runs_are_counted(tmp_path):
         ["fixmatch", "20", "1", "0", "–", "–", "–"],
         ["fixmatch", "20", "3", "300", "22.5", f"{100 * low:.1f} to {100 * high:.1f}", MORE_VALIDATION],
     ]
-    sentence = f"Settings tried per method: fixmatch 3, supervised 1 (NOT THE SAME NUMBER). {MORE_VALIDATION}."
+    sentence = "Settings per method, in these runs and the searches beside them: fixmatch 3, supervised 1 "
+    sentence += f"(NOT THE SAME NUMBER). {MORE_VALIDATION}."
     assert sentence in notes and sentence in terminal
 
 
@@ -72,4 +73,4 @@ def test_equal_budgets_and_small_validation_parts_are_not_marked(tmp_path):
     compare(runs, tmp_path / "out")
     rows, notes = budget(tmp_path / "out")
     assert [row[-1] for row in rows] == ["–", "–"]
-    assert "Settings tried per method: fixmatch 1, supervised 1.\n" in notes
+    assert "Settings per method, in these runs and the searches beside them: fixmatch 1, supervised 1.\n" in notes
