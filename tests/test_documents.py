@@ -63,7 +63,7 @@ def test_readme_table_gives_the_measured_and_the_published_errors(measured, publ
         match = re.fullmatch(r"(?P<error>[\d.]+) \((?P<network>[^,]+), (?P<selection>[^)]+)\)( ¹)?", cell)
         mine = published[published["method"] == ALIAS.get(method, method)]
         if match is None:
-            assert cell == "–" and mine.empty
+            assert cell == "–" and mine[(mine["dataset"] == "cifar10") & (mine["label"] == "4000")].empty
             continue
         wanted = {"dataset": "cifar10", "label": "4000"} | match.groupdict()
         assert (mine[list(wanted)] == pd.Series(wanted)).all(axis=1).any(), (method, cell)
