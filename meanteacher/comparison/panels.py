@@ -1,5 +1,6 @@
 """The three kinds of panel in a comparison's picture: error over labels or other points, over seeds, over a setting."""
 
+import textwrap
 from itertools import cycle
 from typing import TYPE_CHECKING
 
@@ -17,6 +18,9 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 MARKERS = "osD^vP"
+
+AXIS_CHARACTERS = 38
+"""Characters in a line below a panel: longer lines would run into the next panel."""
 
 
 def draw_points(axes: "Axes", protocol: Protocol, summary: pd.DataFrame, score: str, published: pd.DataFrame) -> None:
@@ -41,7 +45,7 @@ def draw_points(axes: "Axes", protocol: Protocol, summary: pd.DataFrame, score: 
     axes.set_xscale("log" if min(positions.values()) > 0 and protocol.axis != "mismatch" else "linear")
     axes.set_xticks(list(positions.values()), [show(point) for point in positions])
     axes.minorticks_off()
-    axes.set(xlabel=DESCRIPTIONS[protocol.axis])
+    axes.set(xlabel=textwrap.fill(DESCRIPTIONS[protocol.axis], AXIS_CHARACTERS))
     axes.set_ylim(bottom=0)
 
 
