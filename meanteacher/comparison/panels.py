@@ -46,7 +46,7 @@ def draw_points(axes: "Axes", protocol: Protocol, summary: pd.DataFrame, score: 
     axes.set_xticks(list(positions.values()), [show(point) for point in positions])
     axes.minorticks_off()
     axes.set(xlabel=textwrap.fill(DESCRIPTIONS[protocol.axis], AXIS_CHARACTERS))
-    axes.set_ylim(bottom=0)
+    start_at_zero(axes)
 
 
 def draw_line(
@@ -122,7 +122,7 @@ def draw_setting(axes: "Axes", protocol: Protocol, summary: pd.DataFrame, score:
     values = {v.values[setting] for members in lines.values() for v in members if setting in v.values}
     scale_setting(axes, sorted(values))
     axes.set(xlabel=escape(setting))
-    axes.set_ylim(bottom=0)
+    start_at_zero(axes)
 
 
 def scale_setting(axes: "Axes", values: list[float]) -> None:
@@ -176,3 +176,8 @@ def published_label(method: str, series: pd.DataFrame) -> str:
 def escape(text: str) -> str:
     """Text in which matplotlib finds no formula."""
     return text.replace("$", r"\$")
+
+
+def start_at_zero(axes: "Axes") -> None:
+    """Let the errors start at 0 and show all of this panel and of those before it that share its limits."""
+    axes.set_ylim(0, max(axes.get_ylim()[1], 1.05 * axes.dataLim.y1))

@@ -4,6 +4,7 @@ import pytest
 from comparison_runs import put, result
 
 from meanteacher.comparison.command import compare
+from meanteacher.comparison.panels import start_at_zero
 
 
 def runs_over_weights(*weights: float) -> list[dict]:
@@ -30,3 +31,13 @@ def test_kind_of_picture_fits_the_runs(tmp_path, runs, axis):
     comparison = compare([put(tmp_path / "runs", *runs)], tmp_path / "out")
     assert axis in comparison.files["comparison.svg"].read_text()
     assert all(path.stat().st_size > 5000 for path in comparison.pictures)
+
+
+def test_a_panel_with_larger_errors_than_the_one_before_it_is_shown_whole():
+    from matplotlib.figure import Figure
+
+    first, second = Figure().subplots(1, 2, sharey=True)
+    for axes, top in ((first, 20.0), (second, 35.0)):
+        axes.plot([0, 1], [10.0, top])
+        start_at_zero(axes)
+    assert first.get_ylim() == second.get_ylim() == (0, pytest.approx(36.75))
