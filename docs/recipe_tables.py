@@ -1,4 +1,4 @@
-"""A hook of `mkdocs build`: the tables of recipe_facts.md, made from recipe_facts/<recipe>.yaml."""
+"""MkDocs hook: renders the tables of recipe_facts.md from recipe_facts/<recipe>.yaml."""
 
 import re
 from pathlib import Path

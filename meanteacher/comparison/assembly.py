@@ -9,7 +9,7 @@ from urllib.parse import quote
 import pandas as pd
 
 from meanteacher.comparison import page, pictures, tables
-from meanteacher.comparison.budget import budget_sentence, budget_table
+from meanteacher.comparison.budget import budget_sentence, budget_table, count_settings
 from meanteacher.comparison.class_scores import class_tables
 from meanteacher.comparison.notes import list_commands, list_problems, write_notes
 from meanteacher.comparison.protocols import Protocol, group_runs, protocol_lines, transfer_sentence
@@ -19,7 +19,7 @@ from meanteacher.comparison.results import Run, find_runs, read_sweep
 from meanteacher.comparison.rows import CLASS_SCORES, PSEUDO_LABELS
 from meanteacher.comparison.statistics import Statistics, compute_statistics
 from meanteacher.comparison.verdicts import write_captions, write_verdicts
-from meanteacher.config.digest import SCENARIO
+from meanteacher.config.added_keys import SCENARIO
 
 COLUMNS = [
     *("status", "counted", "protocol", "variant", "method", "dataset", "label", "seed", "split_seed", "network"),
@@ -53,16 +53,16 @@ def assemble(paths: list[str | Path], out: Path, title: str | None) -> Assembly:
     numbers = compute_statistics(runs, protocols, places)
     problems = list_problems(runs, numbers.repeated)
     title = title or default_title(paths)
-    published = published_for(protocols)
+    published, settings = published_for(protocols), count_settings(runs)
     errors = error_tables("Error at the last step (%)", "error_last", protocols, numbers)
     document = page.Document(
         title=title,
         verdicts=write_verdicts(protocols, numbers, problems),
         captions=write_captions(protocols, numbers),
         protocols=protocol_lines(protocols),
-        tables=[*errors, *further_tables(protocols, numbers, published, [budget_table(runs)], problems, runs)],
+        tables=[*errors, *further_tables(protocols, numbers, published, [budget_table(settings)], problems, runs)],
         runs=tables.runs_table(numbers.table, [file_links(run, out) for run in runs]),
-        notes=[*filter(None, [budget_sentence(runs)]), *write_notes(runs, numbers)],
+        notes=[*filter(None, [budget_sentence(settings)]), *write_notes(runs, numbers)],
         commands=list_commands(paths, out, title, runs),
     )
     figure = pictures.draw(protocols, numbers, published, title)

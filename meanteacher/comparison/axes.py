@@ -4,7 +4,7 @@ from typing import NamedTuple
 
 from meanteacher.comparison.identity import planned_fields
 from meanteacher.comparison.settings import key, show
-from meanteacher.config.digest import SCENARIO
+from meanteacher.config.added_keys import SCENARIO
 
 LABEL = "label"
 
@@ -49,12 +49,12 @@ def place_on_axes(fields: list[dict], labels: list[int | str], finished: list[bo
     A realistic option is an axis for runs that are equal in everything else, labels included, if finished runs have at
     least two values of it. The axis of all other runs is the number of labels.
     """
-    placed = [OnAxis(LABEL, label, its) for its, label in zip(fields, labels, strict=True)]
+    placed = [OnAxis(LABEL, label, own) for own, label in zip(fields, labels, strict=True)]
     for axis in SCENARIO:
         groups: dict[str, list[int]] = {}
-        for number, (its, label) in enumerate(zip(fields, labels, strict=True)):
-            if placed[number].axis == LABEL and point_on(axis, its) is not None:
-                groups.setdefault(key(planned_fields(along(its, axis, label))), []).append(number)
+        for number, (own, label) in enumerate(zip(fields, labels, strict=True)):
+            if placed[number].axis == LABEL and point_on(axis, own) is not None:
+                groups.setdefault(key(planned_fields(along(own, axis, label))), []).append(number)
         for members in groups.values():
             if len({key(point_on(axis, fields[number])) for number in members if finished[number]}) >= 2:
                 for number in members:

@@ -1,4 +1,4 @@
-"""The budget of each method: how many settings were tried, on how many validation images, and what a choice is worth.
+"""The tuning budget of each method: the number of settings, of validation images, and bounds on the selected error.
 
 Settings are counted in the compared runs and in the searches (`sweep=search`) whose folders lie beside them.
 """
@@ -38,6 +38,10 @@ class Group(NamedTuple):
     validation: int
 
 
+Groups = dict[Group, dict[str, list[Result]]]
+"""The results of each group, by setting."""
+
+
 def find_searches(runs: list[Run]) -> list[Run]:
     """The trials of every search in the output folders of these runs. A search that cannot be read is left out."""
     folders = {run.path.resolve().parents[5] for run in runs if len(run.path.resolve().parents) > 5}
@@ -54,13 +58,13 @@ def dataset_name(result: Result) -> str | None:
     return (result.settings or {}).get("dataset", {}).get("name")
 
 
-def count_settings(runs: list[Run], trials: list[Run]) -> dict[Group, dict[str, list[Result]]]:
-    """The results of each group by setting: of the compared runs, and of trials of the same methods and data sets."""
+def count_settings(runs: list[Run]) -> Groups:
+    """The settings of each group: those of the compared runs, and of searches of the same methods and data sets."""
     compared = [run.result for run in runs if run.finished]
     known = {(result.method, dataset_name(result)) for result in compared}
     own = {os.path.realpath(run.path) for run in runs}
-    more = [run.result for run in trials if run.finished and os.path.realpath(run.path) not in own]
-    groups: dict[Group, dict[str, list[Result]]] = {}
+    more = [run.result for run in find_searches(runs) if run.finished and os.path.realpath(run.path) not in own]
+    groups: Groups = {}
     for result in [*compared, *(trial for trial in more if (trial.method, dataset_name(trial)) in known)]:
         group = Group(result.method, result.label, (result.settings or {}).get("validation") or 0)
         groups.setdefault(group, {}).setdefault(key(variant_fields(result)), []).append(result)
@@ -96,9 +100,8 @@ def has_more_validation(group: Group) -> bool:
     return group.label != "all" and group.validation > group.label
 
 
-def budget_table(runs: list[Run]) -> Table:
+def budget_table(groups: Groups) -> Table:
     """A row per method, label count and number of validation images; the baseline comes first."""
-    groups = count_settings(runs, find_searches(runs))
     searched = {group.method for group in groups if group.validation}
     rows = []
     for group in sorted(groups, key=lambda g: (g.method != BASELINE, g.method or "", point_order(g.label), g[2])):
@@ -117,13 +120,12 @@ def budget_table(runs: list[Run]) -> Table:
     return Table("Budget of the choice of settings", [*columns, "remark"], rows, NOTE)
 
 
-def budget_sentence(runs: list[Run]) -> str:
+def budget_sentence(groups: Groups) -> str:
     """How many settings each method was given, and marks where that is not equal or took many validation images.
 
     Empty where no run is finished.
     """
     settings: dict[str, set[str]] = {}
-    groups = count_settings(runs, find_searches(runs))
     for group, by_setting in groups.items():
         settings.setdefault(group.method or "unknown", set()).update(by_setting)
     if not settings:

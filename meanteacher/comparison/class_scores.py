@@ -15,8 +15,7 @@ MOST_CLASSES = 12
 
 def class_tables(protocol: Protocol, protocols: list[Protocol], numbers: Statistics, runs: list[Run]) -> list[Table]:
     """A table of scores over all classes and one of the recall by class; empty where no run has these scores."""
-    rows = numbers.at_points
-    rows = rows[rows["counted"] & rows["deployed"] & (rows["protocol"] == protocol.letter)]
+    rows = numbers.judged_at_points(protocol)
     rows = rows[rows["balanced_accuracy"].notna()]
     if rows.empty:
         return []

@@ -62,7 +62,7 @@ def compare(paths: list[str | Path], out: Path, title: str | None = None) -> Com
 
 
 def errors_text(assembly) -> str:
-    """The protocols, the error tables, what they show, and the first note, on the budget of each method, as Markdown.
+    """The protocols, the error tables with their captions, and the note on tuning budgets, as Markdown.
 
     Empty where nothing was measured.
     """

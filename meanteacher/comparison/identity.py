@@ -6,8 +6,8 @@ Where a class lives does not count: of a `_target_` only the last component is c
 from collections.abc import Sequence
 
 from meanteacher.comparison.settings import key
-from meanteacher.config.added_keys import ADDED_VIEWS, drop_added
-from meanteacher.config.digest import SCENARIO, flatten
+from meanteacher.config.added_keys import ADDED_VIEWS, SCENARIO, drop_added
+from meanteacher.config.digest import flatten
 from meanteacher.runs.result import Result, deployed_network
 
 IMAGE_LOCATION = {"dataset.data_dir", "dataset.root", "dataset.storage"}

@@ -7,7 +7,7 @@ from meanteacher.comparison.axes import LABEL, Point, place_on_axes, point_text
 from meanteacher.comparison.identity import BATCHES, planned_fields, protocol_fields, variant_fields
 from meanteacher.comparison.results import Run
 from meanteacher.comparison.settings import contrast, key, order, shorten, show
-from meanteacher.config.digest import SCENARIO
+from meanteacher.config.added_keys import SCENARIO
 from meanteacher.runs.result import BASELINE, Result
 
 COUNTS = {"train": "training images", "test": "test images", "classes": "classes"}

@@ -1,4 +1,4 @@
-"""The table of how good the pseudo-labels of each method were."""
+"""The table of pseudo-label quality by method."""
 
 from meanteacher.comparison.axes import TITLES, point_order
 from meanteacher.comparison.protocols import Protocol
@@ -17,9 +17,8 @@ NOTE = (
 def pseudo_label_table(heading: str, numbers: Statistics, protocol: Protocol) -> Table:
     """Precision, coverage and class balance by method and point of the axis; no rows where none was measured."""
     names = {f"pseudo_label_{name}": name.replace("_", " ") for name in PSEUDO_LABELS}
-    table = numbers.at_points
-    counted = table[table["counted"] & table["deployed"] & (table["protocol"] == protocol.letter)]
-    measured = counted[counted["pseudo_label_coverage"].notna()]
+    judged = numbers.judged_at_points(protocol)
+    measured = judged[judged["pseudo_label_coverage"].notna()]
     groups = measured.groupby(["variant", "point"], sort=False)
     rank = {variant: number for number, variant in enumerate(protocol.variants)}
     rows = []

@@ -6,7 +6,7 @@ import pandas as pd
 
 from meanteacher.comparison.axes import LABEL, point_order
 from meanteacher.comparison.protocols import Protocol
-from meanteacher.config.digest import SCENARIO
+from meanteacher.config.added_keys import SCENARIO
 
 FILE = Path(__file__).parent / "published.csv"
 

@@ -7,7 +7,7 @@ import pandas as pd
 from meanteacher.comparison.axes import OF_UNLABELED_IMAGES, Point, point_order
 from meanteacher.comparison.protocols import Place, Protocol
 from meanteacher.comparison.results import Run
-from meanteacher.config.digest import SCENARIO
+from meanteacher.config.added_keys import SCENARIO
 from meanteacher.runs.result import BASELINE, Scores, deployed_network
 
 SCORES = ("error_last", "error_median_last_20", "error_best_on_test", "ece")

@@ -67,6 +67,11 @@ class Statistics:
         """The rows of the table that are in the numbers: those of deployed networks of finished runs."""
         return self.table[self.table["counted"] & self.table["deployed"]]
 
+    def judged_at_points(self, protocol: Protocol) -> pd.DataFrame:
+        """The rows of `at_points` that are in the numbers of a protocol: those of deployed networks of its runs."""
+        rows = self.at_points
+        return rows[rows["counted"] & rows["deployed"] & (rows["protocol"] == protocol.letter)]
+
     def summary_of(self, protocol: Protocol) -> pd.DataFrame:
         return self.summary[self.summary["protocol"] == protocol.letter]
 

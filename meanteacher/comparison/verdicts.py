@@ -29,7 +29,7 @@ def write_verdicts(protocols: list[Protocol], numbers: Statistics, problems: lis
 
 
 def write_captions(protocols: list[Protocol], numbers: Statistics) -> list[str]:
-    """For each method over the axis of a realistic option: where it is ahead of the baseline and where behind it."""
+    """A sentence per method: where along the axis it is ahead of the baseline, and where it is behind."""
     lines = []
     for protocol in protocols:
         pairs = [pair for pair in numbers.pairs_of(protocol) if pair.about == "baseline" and protocol.axis != LABEL]

@@ -6,20 +6,20 @@ not in a comparison, so that results from before stay comparable with new ones.
 
 from typing import Any
 
+SCENARIO = ("unlabeled", "mismatch", "imbalance", "unlabeled_imbalance")
+"""Keys that change the label and image sets where they are not null."""
+
 ADDED_KEYS: dict[str, Any] = {
     "augment.normalize_first": False,
     "dataset.exclude_duplicates": "none",
-    "imbalance": None,
     "method.alignment.start": "uniform",
     "method.draw_per": "image",
     "method.passes": "together",
     "method.unlabeled_moves_statistics": True,
     "method.weighting.alignment_start": "uniform",
-    "mismatch": None,
     "model.first_blocks": "preactivated",
     "model.train": "all",
-    "unlabeled": None,
-    "unlabeled_imbalance": None,
+    **dict.fromkeys(SCENARIO),
 }
 """Each added key with the value that it stands for where it is missing."""
 

@@ -15,9 +15,6 @@ WATCHING_TRAINER = {"device", "threads", "compile", "log_every", "checkpoint_min
 WATCHING_DATASET = {"storage", "data_dir", "root"}
 """Keys that change where and how a run is watched, not what it computes."""
 
-SCENARIO = ("unlabeled", "mismatch", "imbalance", "unlabeled_imbalance")
-"""Keys that change the label and image sets where they are not null."""
-
 
 def run_digest(config: dict) -> str:
     """Ten hexadecimal digits over the configuration, the images and the split file.

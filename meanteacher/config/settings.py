@@ -7,7 +7,8 @@ from typing import Any, Literal, Self
 from pydantic import BaseModel, ConfigDict, NonNegativeInt, PositiveInt
 
 from meanteacher.config import checks
-from meanteacher.config.digest import SCENARIO, run_digest
+from meanteacher.config.added_keys import SCENARIO
+from meanteacher.config.digest import run_digest
 from meanteacher.config.errors import UserError
 from meanteacher.config.types import Decay, Fraction, Imbalance, PositiveFloat, Seed
 

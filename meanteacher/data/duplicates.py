@@ -4,8 +4,9 @@ import contextlib
 import hashlib
 import io
 from collections.abc import Iterator
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Self
 
 import numpy as np
 
@@ -34,7 +35,7 @@ _BANDS = MAX_DISTANCE + 1
 _PAIRS = 4_000_000
 _BATCH = 1024
 _ORDER = (np.arange(8) * 8 + (np.arange(8) + np.arange(8)[:, None]) % 8).reshape(-1)
-"""The order of the bits: each band holds one of every row and of every column, so that few images share a band."""
+"""Bit order of the hash: each band takes one bit from every row and every column, so that few images share a band."""
 
 _FILE = "duplicates.npy"
 _BITS = np.unpackbits(np.arange(2**16, dtype=np.uint16).view(np.uint8).reshape(-1, 2), axis=1).sum(axis=1)
@@ -64,7 +65,7 @@ def handle_duplicates(dataset: Dataset, *, directory: Path, key: str, exclude: s
 
 
 def copy_without(dataset: Dataset, rows: np.ndarray, folder: Path) -> Dataset:
-    """Copy a data set, of its training part only the given rows (int64, sorted), into an empty cache folder."""
+    """Copy a data set into an empty cache folder, with only these rows (int64, sorted) of its training part."""
     parts = {}
     for part, positions in (("train", rows), ("test", np.arange(len(dataset.test.targets)))):
         images: Images = getattr(dataset, part)
@@ -81,19 +82,18 @@ def copy_without(dataset: Dataset, rows: np.ndarray, folder: Path) -> Dataset:
 def describe_duplicates(counts: dict[str, int]) -> str:
     """The counts in one line, and what was done or can be done about them."""
     pairs = {"train_test": "training/test", "unlabeled_test": "unlabeled/test", "unlabeled_train": "unlabeled/training"}
-    found = [
+    pairs_with_duplicates = [
         f"{name} {counts[f'{part}_exact']} exact, {counts[f'{part}_near']} with near ones"
         for part, name in pairs.items()
         if counts[f"{part}_near"]
     ]
     advice = "all kept; dataset.exclude_duplicates=exact or near drops those of test images"
     done = f"{counts['dropped']} of them dropped" if counts["dropped"] else advice
-    return f"duplicate images: {'; '.join(found)}: {done}"
+    return f"duplicate images: {'; '.join(pairs_with_duplicates)}: {done}"
 
 
 def find_duplicates(train: Images, test: Images, folder: Path) -> np.ndarray:
-    """For each training image, codes of what it duplicates: uint8 [N, 2], of any test image and, if it has no label,
-    of any training image that has one.
+    """Whether each training image duplicates a test image or, if it is unlabeled, a labeled one: codes, uint8 [N, 2].
 
     Computed once and stored in `folder`, the cache of these images; computed each time where it cannot be written to.
     """
@@ -102,8 +102,8 @@ def find_duplicates(train: Images, test: Images, folder: Path) -> np.ndarray:
         if codes.shape == (len(train.targets), 2):
             return codes
     codes = np.zeros((len(train.targets), 2), np.uint8)
-    training, unlabeled = Signatures(train.pixels), train.targets < 0
-    codes[:, 0] = training.compare(Signatures(test.pixels))
+    training, unlabeled = Signatures.of(train.pixels), train.targets < 0
+    codes[:, 0] = training.compare(Signatures.of(test.pixels))
     codes[unlabeled, 1] = training.rows(unlabeled).compare(training.rows(~unlabeled))
     with contextlib.suppress(OSError):
         content = io.BytesIO()
@@ -125,6 +125,7 @@ def count_duplicates(codes: np.ndarray, unlabeled: np.ndarray) -> dict[str, int]
     }
 
 
+@dataclass(frozen=True)
 class Signatures:
     """Hashes and thumbnails of images, uint8 [N, C, H, W].
 
@@ -132,18 +133,18 @@ class Signatures:
     thumbnail in gray (dHash). thumbnails: float32 [N, C · 64], 8×8 means of the pixels.
     """
 
-    def __init__(self, pixels: np.ndarray | None):
-        if pixels is None:
-            return
-        batches = list(signature_batches(pixels))
-        self.exact, self.perceptual, self.thumbnails = (np.concatenate(parts) for parts in zip(*batches, strict=True))
+    exact: np.ndarray
+    perceptual: np.ndarray
+    thumbnails: np.ndarray
 
-    def rows(self, which: np.ndarray) -> "Signatures":
+    @classmethod
+    def of(cls, pixels: np.ndarray) -> Self:
+        """The signatures of images, uint8 [N, C, H, W]."""
+        return cls(*(np.concatenate(parts) for parts in zip(*signature_batches(pixels), strict=True)))
+
+    def rows(self, which: np.ndarray) -> Self:
         """The signatures of some images. which: bool [N]."""
-        part = Signatures(None)
-        part.exact, part.perceptual = self.exact[which], self.perceptual[which]
-        part.thumbnails = self.thumbnails[which]
-        return part
+        return type(self)(self.exact[which], self.perceptual[which], self.thumbnails[which])
 
     def compare(self, others: "Signatures") -> np.ndarray:
         """For each image, the code of the closest kind of duplicate among the others: uint8 [N]."""

@@ -10,7 +10,7 @@ UNLABELED = -1
 """The target of an image without a label."""
 
 OTHER_CLASS = -2
-"""The target of an image that is known to be of none of the classes."""
+"""The target of an image that is known to belong to none of the classes."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -135,5 +135,5 @@ class Loader:
         return self.targets[index]
 
     def hidden_target(self, index: Tensor) -> Tensor:
-        """Like `target`, but −1 for labeled images. No method may receive it."""
+        """The same as `target`, but −1 for labeled images. For scoring only: never passed to a method."""
         return self.hidden_targets[index]

@@ -49,7 +49,7 @@ class FixMatch(Method):
         weight = self.weighting(q, unlabeled.index)
         supervised = cross_entropy(logits, labeled.target).mean()
         consistency = (weight * cross_entropy(strong, q.argmax(dim=1))).mean()
-        terms = {"consistency": (self.weight, consistency)} | self.further_terms(strong, weight)
+        terms = {"consistency": (self.weight, consistency)} | self.further_terms(labeled, unlabeled, q, strong, weight)
         metrics = {"kept": weight.mean()} | self.weighting.metrics()
         return add_terms(supervised, terms, PseudoLabels(q, weight), **metrics)
 
@@ -60,6 +60,12 @@ class FixMatch(Method):
         logits, strong_logits = predict_together(self.student, labeled, strong)
         return logits, self.teacher(weak), strong_logits
 
-    def further_terms(self, strong: Tensor, weight: Tensor) -> dict[str, tuple[float, Tensor]]:
-        """Terms that a subclass adds to the loss, as in `add_terms`. strong: logits [B, K]; weight: float32 [B]."""
+    def further_terms(
+        self, labeled: Labeled, unlabeled: Unlabeled, q: Tensor, strong: Tensor, weight: Tensor
+    ) -> dict[str, tuple[float, Tensor]]:
+        """Terms that a subclass adds to the loss, as in `add_terms`.
+
+        q: float32 [B, K], the judge's prediction for the weak views, detached; strong: logits [B, K]; weight: float32
+        [B].
+        """
         return {}

@@ -4,6 +4,7 @@ from torch import Tensor, nn
 
 from meanteacher.config.errors import UserError
 from meanteacher.config.types import NonNegativeFloat, PositiveInt
+from meanteacher.data.batch import Labeled, Unlabeled
 from meanteacher.methods.common.losses import one_hot
 from meanteacher.methods.common.weighting import SelfAdaptiveThreshold
 from meanteacher.methods.fixmatch import FixMatch
@@ -31,7 +32,9 @@ class FreeMatch(FixMatch):
         super().__init__(**facts, weighting=weighting, unlabeled_weight=unlabeled_weight, judge="student", teacher=None)
         self.fairness_weight = fairness_weight
 
-    def further_terms(self, strong: Tensor, weight: Tensor) -> dict[str, tuple[float, Tensor]]:
+    def further_terms(
+        self, labeled: Labeled, unlabeled: Unlabeled, q: Tensor, strong: Tensor, weight: Tensor
+    ) -> dict[str, tuple[float, Tensor]]:
         term = fairness(strong, weight, self.weighting.classes, self.weighting.histogram)
         return {"fairness": (self.fairness_weight, term)}
 

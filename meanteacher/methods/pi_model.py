@@ -1,7 +1,5 @@
 """Π-model (Laine & Aila 2017, arXiv 1610.02242)."""
 
-from contextlib import nullcontext
-
 import torch
 from torch import Tensor, nn
 
@@ -45,8 +43,7 @@ class PiModel(Method):
 
     def training_step(self, labeled: Labeled, unlabeled: Unlabeled, step: Tensor) -> StepOutput:
         logits, firsts = predict_labeled_and_unlabeled(self.student, labeled.views[0], unlabeled.views[0], self.passes)
-        frozen = freeze_running_stats(self.student) if self.passes == "separate" else nullcontext()
-        with frozen, torch.set_grad_enabled(self.both):
+        with freeze_running_stats(self.student, self.passes == "separate"), torch.set_grad_enabled(self.both):
             seconds = self.student(second_views(labeled, unlabeled, self.on_labeled))
         supervised = cross_entropy(logits, labeled.target).mean()
         consistency = self.distance(torch.cat([logits, firsts]) if self.on_labeled else firsts, seconds).mean()

@@ -7,7 +7,6 @@ from torch import Tensor
 
 from meanteacher.config.types import Fraction, NonNegativeFloat, PositiveFloat
 from meanteacher.data.batch import Labeled, Unlabeled
-from meanteacher.methods.base import PseudoLabels, StepOutput, add_terms
 from meanteacher.methods.common.losses import cross_entropy, one_hot
 from meanteacher.methods.common.resize_mix import draw_scales, resize_mix
 from meanteacher.methods.freematch import FreeMatch
@@ -47,17 +46,11 @@ class RegMixMatch(FreeMatch):
         self.mix_threshold, self.mix_labeled, self.class_aware = mix_threshold, mix_labeled, class_aware
         self.alphas, self.mix_weight, self.low_weight = (high_alpha, low_alpha), mix_weight, low_weight
 
-    def training_step(self, labeled: Labeled, unlabeled: Unlabeled, step: Tensor) -> StepOutput:
-        logits, weak, strong = self.predict(labeled.views[0], *unlabeled.views)
-        q = weak.detach().float().softmax(dim=1)
-        confidence, pseudo = q.max(dim=1)
-        weight = self.weighting(q, unlabeled.index)
-        supervised = cross_entropy(logits, labeled.target).mean()
-        consistency = (weight * cross_entropy(strong, pseudo)).mean()
-        terms = {"consistency": (self.weight, consistency)} | self.further_terms(strong, weight)
-        terms |= self.mixed_terms(labeled, unlabeled.views[1], q)
-        metrics = {"kept": weight.mean()} | self.weighting.metrics()
-        return add_terms(supervised, terms, PseudoLabels(q, weight), **metrics)
+    def further_terms(
+        self, labeled: Labeled, unlabeled: Unlabeled, q: Tensor, strong: Tensor, weight: Tensor
+    ) -> dict[str, tuple[float, Tensor]]:
+        fairness = super().further_terms(labeled, unlabeled, q, strong, weight)
+        return fairness | self.mixed_terms(labeled, unlabeled.views[1], q)
 
     def mixed_terms(self, labeled: Labeled, strong: Tensor, q: Tensor) -> dict[str, tuple[float, Tensor]]:
         """The terms of mixed images, as in `add_terms`. strong: images [U, …]; q: float32 [U, C]."""

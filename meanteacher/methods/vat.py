@@ -1,7 +1,5 @@
 """Virtual Adversarial Training (Miyato et al. 2018, arXiv 1704.03976)."""
 
-from contextlib import nullcontext
-
 from pydantic import Field
 from torch import Tensor, nn
 
@@ -54,7 +52,7 @@ class VAT(Method):
         images = unlabeled.views[0]
         supervised = cross_entropy(self.student(labeled.views[0]), labeled.target).mean()
         with disable_dropout(self.student):
-            with nullcontext() if self.moves_statistics else freeze_running_stats(self.student):
+            with freeze_running_stats(self.student, not self.moves_statistics):
                 clean = self.student(images)
             d = adversarial_direction(self.student, images, xi=self.xi, iterations=self.iterations)
             with freeze_running_stats(self.student):

@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from functools import partial
 
 import torch
@@ -69,12 +69,12 @@ def disable_flag(model: nn.Module, kind: type[nn.Module], flag: str) -> Iterator
             setattr(layer, flag, True)
 
 
-def freeze_running_stats(model: nn.Module) -> AbstractContextManager[None]:
-    """Keep the running statistics and their counters unchanged for the duration of the context.
+def freeze_running_stats(model: nn.Module, frozen: bool = True) -> AbstractContextManager[None]:
+    """Keep the running statistics and their counters unchanged for the duration of the context, if `frozen`.
 
     In training mode each batch is still normalized by its own statistics.
     """
-    return disable_flag(model, _BatchNorm, "track_running_stats")
+    return disable_flag(model, _BatchNorm, "track_running_stats") if frozen else nullcontext()
 
 
 def remaining_initial_stats(model: nn.Module, steps: int) -> float:

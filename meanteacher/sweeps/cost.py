@@ -6,8 +6,9 @@ import statistics
 import tempfile
 from pathlib import Path
 
+from meanteacher.config.added_keys import SCENARIO
 from meanteacher.config.console import only_errors
-from meanteacher.config.digest import SCENARIO, WATCHING, normalize
+from meanteacher.config.digest import WATCHING, normalize
 from meanteacher.config.errors import UserError
 from meanteacher.config.formats import format_duration
 from meanteacher.sweeps.sweep import Job, Sweep

@@ -14,10 +14,11 @@ PREFIX = "pseudo_label_"
 class PseudoLabelMeter:
     """Sums over the log interval, from which `scores` computes ratios. Images without a hidden label are left out.
 
-    An image that is known to be of none of the classes counts: no pseudo-label of it is correct. `add` works in place
-    and without host–device synchronization, so it can be part of a CUDA graph. classes: K. The sums, float32 [2K + 4],
-    are those of the weights of the pseudo-labels by class, of the hidden labels by class, where both have a last entry
-    for other classes, of the weights of correct pseudo-labels, and of the pseudo-labels with a weight above 0.
+    An image that is known to belong to none of the classes counts, and every pseudo-label of it is wrong. `add` works
+    in place and without host–device synchronization, so it can be part of a CUDA graph. classes: K. The sums, float32
+    [2K + 4], are those of the weights of the pseudo-labels by class, of the hidden labels by class, where both have a
+    last entry for other classes, of the weights of correct pseudo-labels, and of the pseudo-labels with a weight above
+    0.
     """
 
     def __init__(self, classes: int, device: torch.device):

@@ -10,7 +10,8 @@ from hydra.errors import HydraException
 from omegaconf import OmegaConf
 
 from meanteacher.config import composing
-from meanteacher.config.digest import SCENARIO, run_digest
+from meanteacher.config.added_keys import SCENARIO
+from meanteacher.config.digest import run_digest
 from meanteacher.config.errors import UserError
 from meanteacher.config.settings import Settings
 from meanteacher.runs.build import build

@@ -107,7 +107,7 @@ def test_the_hash_is_that_of_area_averages_and_flat_images_have_no_near_duplicat
     expected = [lines[0, 3 * k // 2 : 3 * k // 2 + 2] @ ([1, 0.5] if k % 2 == 0 else [0.5, 1]) / 1.5 for k in range(8)]
     np.testing.assert_allclose((averaging(12, 8) @ lines[0]), expected, rtol=1e-6)
     flat = np.stack([np.full((3, 8, 8), value, np.uint8) for value in (10, 12, 200)])
-    assert Signatures(flat).compare(Signatures(flat[:1])).tolist() == [KINDS.index("exact"), 0, 0]
+    assert Signatures.of(flat).compare(Signatures.of(flat[:1])).tolist() == [KINDS.index("exact"), 0, 0]
 
 
 def test_the_default_leaves_names_of_runs_and_protocols_as_they_were(root):

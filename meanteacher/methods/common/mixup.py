@@ -1,7 +1,5 @@
 """Mixup (Zhang et al. 2018, arXiv 1710.09412), and label guessing for the methods that are built on it."""
 
-from contextlib import nullcontext
-
 import torch
 from torch import Tensor, nn
 
@@ -61,5 +59,5 @@ def guess_labels(student: nn.Module, images: Tensor, *, moves_statistics: bool) 
 
     moves_statistics: whether the pass updates the running BatchNorm statistics.
     """
-    with nullcontext() if moves_statistics else freeze_running_stats(student):
+    with freeze_running_stats(student, not moves_statistics):
         return student(images).float().softmax(dim=1)
