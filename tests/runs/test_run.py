@@ -40,6 +40,10 @@ def without_speed(records):
     return [{k: v for k, v in record.items() if k != "train/images_per_second"} for record in records]
 
 
+SHORT_RUN = {"meta_pseudo_labels": ["method.unlabeled_weight=1"]}
+"""What a method needs to learn within 150 steps: the authors' λ = 8 is for 300,000 steps, and still at 75 % error here."""
+
+
 @pytest.mark.parametrize("method", options("method"))
 def test_every_method_learns_digits(method, tmp_path):
     result = go(
@@ -51,8 +55,9 @@ def test_every_method_learns_digits(method, tmp_path):
         "trainer.labeled_batch=32",
         "trainer.average_decay=0.9",
         "optimizer.lr=0.1",
+        *SHORT_RUN.get(method, []),
     )
-    assert all(found.error_last < 0.65 for found in result.models.values())  # chance is 0.9
+    assert all(scores.error_last < 0.65 for scores in result.models.values())  # chance is 0.9
 
 
 def test_a_run_leaves_its_folder_complete(tmp_path):
