@@ -41,7 +41,7 @@ def without_speed(records):
 
 
 SHORT_RUN = {"meta_pseudo_labels": ["method.unlabeled_weight=1"]}
-"""What a method needs to learn within 150 steps: the authors' λ = 8 is for 300,000 steps, and still at 75 % error here."""
+"""What a method needs to learn in 150 steps: the authors' λ = 8 is for 300,000, and still at 75 % error here."""
 
 
 @pytest.mark.parametrize("method", options("method"))
