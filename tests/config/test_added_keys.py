@@ -44,7 +44,7 @@ def test_every_added_key_exists():
 
 def holds(node: dict, path: list[str], value) -> bool:
     for part in path[:-1]:
-        node = node.get(part, {})
+        node = node.get(part) or {}
     return node.get(path[-1], ...) == value
 
 
