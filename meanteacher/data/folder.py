@@ -5,7 +5,6 @@ import os
 import time
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from pydantic import Field
@@ -13,8 +12,9 @@ from pydantic import Field
 from meanteacher.config.errors import UserError
 from meanteacher.config.types import Annotated, Literal
 from meanteacher.data.cache import allocate, load_or_compute, load_or_decode, map_in_threads
+from meanteacher.data.decoding import load_image, resize_image, unreadable_image
 from meanteacher.data.duplicates import handle_duplicates
-from meanteacher.data.folder_listing import ImageFile, Listing, list_images, unreadable_image
+from meanteacher.data.folder_listing import ImageFile, Listing, list_images
 from meanteacher.data.images import Dataset, Images
 
 _RACY_NS = 2_000_000_000
@@ -118,8 +118,9 @@ def _decode_images(*, listing: Listing, folder: Path, image_size: int) -> Datase
         pixels = allocate(folder=folder, part=part, shape=(len(files), 3, image_size, image_size))
 
         def decode(row: int, pixels: np.ndarray = pixels, files: list[ImageFile] = files) -> bool:
-            pixels[row], changed = _decode_image(path=listing.root / files[row].name, image_size=image_size)
-            return changed
+            image = load_image(listing.root / files[row].name)
+            pixels[row] = resize_image(image, image_size=image_size)
+            return image.size != (image_size, image_size)
 
         nbytes = sum(file.size for file in files)
         resized += sum(
@@ -130,36 +131,3 @@ def _decode_images(*, listing: Listing, folder: Path, image_size: int) -> Datase
     total = len(listing.train) + len(listing.test)
     note = f"resized and center-cropped to {image_size}×{image_size}: {resized} of {total} images"
     return Dataset(name="image_folder", classes=listing.classes, notes=[note] if resized else [], **parts)
-
-
-def _decode_image(*, path: Path, image_size: int) -> tuple[np.ndarray, bool]:
-    """One image as uint8 [3, image_size, image_size], and whether it was resized or cropped.
-
-    Transparency is dropped, 16-bit gray values are scaled to 8 bits, and only the first frame of an animation is used.
-    Raises UserError for a file that Pillow cannot decode, whatever exception its decoder raises.
-    """
-    from PIL import Image, ImageOps
-
-    try:
-        with Image.open(path) as file:
-            ImageOps.exif_transpose(file, in_place=True)
-            image = _convert_to_rgb(file)
-            changed = image.size != (image_size, image_size)
-            if changed:
-                image = ImageOps.fit(image, (image_size, image_size), Image.Resampling.BILINEAR)
-            return np.asarray(image).transpose(2, 0, 1), changed
-    except Exception as error:
-        raise unreadable_image(path=path, error=error) from error
-
-
-def _convert_to_rgb(image: Any) -> Any:
-    """Convert a Pillow image to RGB with 8 bits per channel. Raises ValueError if its range of values is unknown."""
-    from PIL import Image
-
-    if image.mode.startswith("I;16"):
-        return Image.fromarray((np.asarray(image) >> 8).astype(np.uint8)).convert("RGB")
-    if image.mode in ("I", "F"):
-        raise ValueError("it has 32 bits per pixel, convert it to 8")
-    if "transparency" in image.info:
-        image = image.convert("RGBA")
-    return image.convert("RGB")
