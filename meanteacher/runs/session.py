@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from meanteacher.config.digest import location_key
 from meanteacher.config.settings import Choices, Settings
 from meanteacher.data.batches import Batches
 from meanteacher.data.loader import ImageStore, Loader, choose_storage
@@ -191,7 +192,8 @@ class Session:
             self.started.append(logger)
         status = self.trainer.fit()
         scores = report.scores_by_part(self.trainer.history, self.trainer.parts, list(self.trainer.models()))
-        if status == "finished" and self.settings.scenario:
+        own_images = location_key(self.settings.dataset.node) in self.settings.dataset.node
+        if status == "finished" and (self.settings.scenario or own_images):
             scores["models"] = {name: self.add_class_scores(name, each) for name, each in scores["models"].items()}
         return {
             "status": status,
