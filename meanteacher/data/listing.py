@@ -109,9 +109,9 @@ def stat_image(name: str, path: str | Path) -> ImageFile:
 
 
 def shorten(words: Sequence[str]) -> str:
-    """The first of many words in one line, and how many more there are."""
+    """The first of many words in one line, and how many more there are. Line breaks in a word become spaces."""
     more = f" and {len(words) - MOST_SHOWN} more" if len(words) > MOST_SHOWN else ""
-    return ", ".join(words[:MOST_SHOWN]) + more
+    return ", ".join(" ".join(word.splitlines()) for word in words[:MOST_SHOWN]) + more
 
 
 def _concatenate(*, classes: list[str], files: dict[str, list[ImageFile]]) -> tuple[list[ImageFile], np.ndarray]:

@@ -206,7 +206,7 @@ def _refuse_broken(broken: dict[str, str], listing: Listing, file: Path) -> User
     if len(broken) == 1:
         ((name, reason),) = broken.items()
         advice = "delete or replace it, or leave it out with dataset.broken=skip"
-        return UserError(f"image {listing.root / name} cannot be read ({reason}): {advice}")
+        return UserError(f"image {shorten([str(listing.root / name)])} cannot be read ({reason}): {advice}")
     lines = [f"{name} ({reason})" for name, reason in sorted(broken.items())]
     shown = shorten(lines)
     if len(lines) > MOST_SHOWN:
