@@ -11,7 +11,9 @@ SCENARIO = ("unlabeled", "mismatch", "imbalance", "unlabeled_imbalance")
 
 ADDED_KEYS: dict[str, Any] = {
     "augment.normalize_first": False,
+    "dataset.broken": "error",
     "dataset.exclude_duplicates": "none",
+    "dataset.resize": "crop",
     "method.alignment.start": "uniform",
     "method.draw_per": "image",
     "method.passes": "together",
@@ -21,6 +23,7 @@ ADDED_KEYS: dict[str, Any] = {
     "method.weighting.alignment_start": "uniform",
     "model.first_blocks": "preactivated",
     "model.train": "all",
+    "trainer.labeled_sampling": "natural",
     **dict.fromkeys(SCENARIO),
 }
 """Each added key with the value that it stands for where it is missing."""
