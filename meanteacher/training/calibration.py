@@ -73,7 +73,7 @@ def precision_threshold(confidences: np.ndarray, correct: np.ndarray, precision:
 
 
 def conformal_threshold(true_probabilities: np.ndarray, coverage: float) -> float | None:
-    """The threshold t of prediction sets {k : p_k ≥ t} that contain the true class with at least the wanted probability.
+    """The threshold t of prediction sets {k : p_k ≥ t} that contain the true class with the wanted probability or more.
 
     Split conformal prediction with the score s = 1 − p_y of the true class y (Sadinle et al. 2019, arXiv 1609.00451):
     1 − t is the ⌈(n + 1) · coverage⌉-th smallest of n scores. The coverage holds on average over images like the
