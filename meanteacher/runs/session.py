@@ -212,7 +212,7 @@ class Session:
             digest=self.run_dir.digest,
             classes=data.classes,
             image_shape=data.train.pixels.shape[1:],
-            resize="crop",
+            resize=self.settings.dataset.node.get("resize", "crop"),
             normalization=store_normalization(self.augment.normalize.state_dict(), folder),
             networks=list(models),
             deployed=list(models)[-1],
