@@ -166,7 +166,7 @@ def test_batches_do_not_change_the_predictions(finished_run, images):
 
 
 def test_the_resize_policy_of_the_run_is_used():
-    """A white image of 4×8 on a canvas of 4×4 and of 2×8: cropped, squashed or padded; gray networks see one channel."""
+    """A white image of 4×8 for 4×4 and 2×8: cropped, squashed or padded; a gray network sees one channel."""
     wide = np.full((4, 8, 3), 255, np.uint8)
     for resize, expected in {"crop": 16, "squash": 16, "pad": 8}.items():
         (batch,) = ImageReader((3, 4, 4), resize).batches(as_sequence(wide), 9)
