@@ -56,9 +56,12 @@ def test_the_deployed_network_is_the_teacher(finished_run):
 
 def test_the_calibration_is_that_of_the_validation_images(finished_run):
     predictor = meanteacher.load(finished_run)
-    names = json.loads((finished_run / "split.json").read_text())["validation_names"]
-    targets = torch.tensor([sorted(COLORS).index(name.split("/")[1]) for name in names])
-    logits = predictor.logits([finished_run.parent / "images" / name for name in names])
+    positions = json.loads((finished_run / "split.json").read_text())["validation"]
+    training = [
+        path for name in sorted(COLORS) for path in sorted((finished_run.parent / "images/train" / name).iterdir())
+    ]
+    targets = torch.tensor(positions) // 16
+    logits = predictor.logits([training[position] for position in positions])
     assert predictor.temperature == pytest.approx(fit_temperature(logits, targets), rel=0.02)
     assert predictor.calibration.correct == (logits.argmax(dim=1) == targets).tolist()
 
