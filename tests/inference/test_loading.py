@@ -63,6 +63,8 @@ def test_the_calibration_is_that_of_the_validation_images(finished_run):
     targets = torch.tensor(positions) // 16
     logits = predictor.logits([training[position] for position in positions])
     assert predictor.temperature == pytest.approx(fit_temperature(logits, targets), rel=0.02)
+    confidences = (logits / predictor.temperature).softmax(1).amax(1)
+    assert predictor.calibration.confidence == pytest.approx(confidences.tolist(), abs=5e-3)
     assert predictor.calibration.correct == (logits.argmax(dim=1) == targets).tolist()
 
 
