@@ -122,6 +122,7 @@ def test_all_kinds_of_images_are_the_same(finished_run):
 
 def test_other_images_are_refused(finished_run):
     predictor = meanteacher.load(finished_run)
-    for images in (np.zeros((8, 8, 3)), torch.zeros(8, 8, 3, dtype=torch.uint8), 7, [7], [np.zeros((2, 2))]):
+    wrong = np.zeros((8, 8, 3)), torch.zeros(8, 8, 5, dtype=torch.uint8), np.zeros((2, 3, 8, 8), np.uint8)
+    for images in (*wrong, np.array(["a.png"]), 7, [7], [np.zeros((2, 2))], [np.zeros((1, 2, 8, 3), np.uint8)]):
         with pytest.raises(UserError, match="give paths, Pillow images"):
             predictor.predict(images)
