@@ -12,6 +12,7 @@ SCENARIO = ("unlabeled", "mismatch", "imbalance", "unlabeled_imbalance")
 ADDED_KEYS: dict[str, Any] = {
     "augment.normalize_first": False,
     "dataset.exclude_duplicates": "none",
+    "dataset.resize": "crop",
     "method.alignment.start": "uniform",
     "method.draw_per": "image",
     "method.passes": "together",

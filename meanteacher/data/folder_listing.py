@@ -9,6 +9,7 @@ import numpy as np
 
 from meanteacher.config.errors import UserError
 from meanteacher.data.cache import describe
+from meanteacher.data.decoding import unreadable_image
 from meanteacher.data.splits import hold_out_fifth
 
 _SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".gif", ".webp", ".tif", ".tiff", ".ppm"})
@@ -65,11 +66,6 @@ def list_images(*, root: str | None, directory: Path) -> Listing:
     if skipped:
         listing.notes.append(f"files skipped: {len(skipped)} (hidden, no image suffix, or not in a class folder)")
     return listing
-
-
-def unreadable_image(*, path: Path, error: Exception) -> UserError:
-    """The error for an image file that cannot be read."""
-    return UserError(f"image {path} cannot be read ({describe(error)}): delete or replace it")
 
 
 def _assign_targets(
