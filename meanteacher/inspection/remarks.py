@@ -1,0 +1,43 @@
+"""What to look at or mend before training, in sentences."""
+
+import numpy as np
+
+from meanteacher.inspection.copies import PAIRS
+from meanteacher.inspection.findings import Findings
+
+FEW = 20
+"""Classes with fewer labels are named."""
+
+
+def list_remarks(findings: Findings, image_size: int) -> list[str]:
+    """The remarks, the most serious first. image_size: of the proposed run, in pixels."""
+    source, counts = findings.source, findings.counts["train"]
+    remarks = []
+    if findings.broken:
+        remarks.append(f"{len(findings.broken):,} files cannot be read: replace them, or leave them out")
+    if conflicts := findings.copies.conflicts:
+        example = ", ".join(printable(source.files[row].name) for row in conflicts[0][:2])
+        remarks.append(f"{len(conflicts):,} images lie in several classes, as copies that look the same: {example}")
+    for pair in PAIRS[:2]:
+        exact, near = findings.copy_counts[pair]
+        if near:
+            copies = f"{near:,} {pair[0]} images are copies of test images ({exact:,} exact ones)"
+            remarks.append(f"{copies}: errors measured on these test images are too small")
+    few = [f"{printable(source.classes[row])} ({counts[row]})" for row in np.argsort(counts) if counts[row] < FEW]
+    if few:
+        more = f" and {len(few) - 5} more" if len(few) > 5 else ""
+        remarks.append(
+            f"classes with fewer than {FEW} labels: {', '.join(few[:5])}{more}; a few more help the most there"
+        )
+    if smaller := int((findings.shorter_sides < image_size).sum()):
+        remarks.append(f"{smaller:,} images are smaller than {image_size} pixels and will be enlarged")
+    if not findings.counts["unlabeled"].any():
+        remarks.append(
+            "there are no unlabeled images: those in a folder unlabeled/ beside train/ would be learned from"
+        )
+    return [*remarks, *source.notes]
+
+
+def printable(name: str) -> str:
+    """A name with every character that a terminal cannot show replaced."""
+    return "".join(character if character.isprintable() else "\N{REPLACEMENT CHARACTER}" for character in name)
