@@ -11,6 +11,7 @@ SCENARIO = ("unlabeled", "mismatch", "imbalance", "unlabeled_imbalance")
 
 ADDED_KEYS: dict[str, Any] = {
     "augment.normalize_first": False,
+    "dataset.broken": "error",
     "dataset.exclude_duplicates": "none",
     "dataset.resize": "crop",
     "method.alignment.start": "uniform",

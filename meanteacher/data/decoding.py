@@ -1,11 +1,13 @@
 """Decoding of image files to arrays of one size."""
 
 import functools
+import io
 import os
 import stat
+import textwrap
 import warnings
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeAlias
 
 import numpy as np
 
@@ -17,36 +19,49 @@ if TYPE_CHECKING:
     from PIL import Image
 
 
-def decode_image(source: "str | Path | Image.Image", *, image_size: int, resize: Resize) -> np.ndarray:
+Source: TypeAlias = "str | Path | bytes | Image.Image"
+"""Where an image is: a path, the bytes of a file, or an image of Pillow."""
+
+
+def decode_image(source: Source, *, image_size: int, resize: Resize) -> np.ndarray:
     """One image as uint8 [3, image_size, image_size]: `load_image`, then `resize_image`."""
     return resize_image(load_image(source), image_size=image_size, resize=resize)
 
 
-def load_image(source: "str | Path | Image.Image") -> "Image.Image":
-    """One image, of a file or a Pillow image, in RGB with 8 bits per channel, rotated as its EXIF data says.
+def load_image(source: Source) -> "Image.Image":
+    """One image in RGB with 8 bits per channel, as `read_image` returns it.
+
+    Raises UserError for anything that cannot be decoded, whatever exception Pillow's decoder raises.
+    """
+    try:
+        return read_image(source)
+    except Exception as error:
+        name = f"image {source}" if isinstance(source, str | Path) else "an image in memory"
+        raise UserError(f"{name} cannot be read ({describe_failure(error)}): delete or replace it") from error
+
+
+def read_image(source: Source) -> "Image.Image":
+    """One image in RGB with 8 bits per channel, rotated as its EXIF data says. A Pillow image is not changed.
 
     Transparency is dropped: the colors that are stored for transparent pixels are used. Values of 16 bits are scaled to
-    8 bits. Of an animation, the first frame is used. A Pillow image is not changed.
-    Raises UserError for anything that Pillow cannot decode, whatever exception its decoder raises, for an image of more
-    than 179 million pixels, for one of 32 bits per channel, whose range of values is unknown, and for a path that is
-    not a regular file, such as a device or a pipe.
+    8 bits. Of an animation, the first frame is used. Raises any exception for what Pillow cannot decode, for an image
+    of more than 179 million pixels, for one of 32 bits per channel, whose range of values is unknown, and for a path
+    that is not a regular file, such as a device or a pipe. Exceptions with an `errno` come from the storage.
     """
     from PIL import Image, ImageOps
 
     _silence_warnings_of_large_images()
     if isinstance(source, Image.Image):
-        try:
-            return _convert_to_rgb(ImageOps.exif_transpose(source))
-        except Exception as error:
-            raise UserError(f"an image in memory cannot be converted to RGB ({describe(error)})") from error
-    try:
-        if not stat.S_ISREG(os.stat(source).st_mode):
+        return _convert_to_rgb(ImageOps.exif_transpose(source))
+    if isinstance(source, str | Path):
+        status = os.stat(source)
+        if not stat.S_ISREG(status.st_mode):
             raise ValueError("it is not a regular file")
-        with Image.open(source) as file:
-            ImageOps.exif_transpose(file, in_place=True)
-            return _convert_to_rgb(file)
-    except Exception as error:
-        raise unreadable_image(path=Path(source), error=error) from error
+        if not status.st_size:
+            raise ValueError("it is empty")
+    with Image.open(io.BytesIO(source) if isinstance(source, bytes) else source) as file:
+        ImageOps.exif_transpose(file, in_place=True)
+        return _convert_to_rgb(file)
 
 
 def resize_image(image: "Image.Image", *, image_size: int, resize: Resize) -> np.ndarray:
@@ -71,9 +86,15 @@ def resize_image(image: "Image.Image", *, image_size: int, resize: Resize) -> np
     return np.asarray(image).transpose(2, 0, 1)
 
 
-def unreadable_image(*, path: Path, error: Exception) -> UserError:
-    """The error for an image file that cannot be read."""
-    return UserError(f"image {path} cannot be read ({describe(error)}): delete or replace it")
+def describe_failure(error: Exception) -> str:
+    """Why an image cannot be read, in a few words."""
+    from PIL import Image, UnidentifiedImageError
+
+    if isinstance(error, UnidentifiedImageError):
+        return "not an image, or of an unknown format"
+    if isinstance(error, Image.DecompressionBombError):
+        return "more than 179 million pixels"
+    return textwrap.shorten(describe(error), 100)
 
 
 def _convert_to_rgb(image: "Image.Image") -> "Image.Image":
