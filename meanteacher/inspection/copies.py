@@ -26,8 +26,8 @@ PAIRS = (
 class Copies:
     """Groups of at least two images that are copies of each other: positions, int64 and sorted.
 
-    exact: the same bytes. near: the same to the eye, exact copies included. conflicts: the near groups whose images have
-    labels of more than one class.
+    exact: the same bytes. near: the same to the eye, exact copies included. conflicts: the near groups whose images
+    have labels of more than one class.
     """
 
     exact: list[np.ndarray]
@@ -54,7 +54,7 @@ def find_copies(source: Source, facts: list[ImageFacts], small: np.ndarray) -> C
 
 
 def join_pairs(pairs: np.ndarray, count: int) -> list[np.ndarray]:
-    """The groups of at least two images that pairs connect, by their first image. pairs: int64 [2, P], below `count`."""
+    """The groups of at least two images that pairs connect, by their first image. pairs: int64 [2, P]."""
     graph = coo_array((np.ones(pairs.shape[1], bool), tuple(pairs)), shape=(count, count))
     _, labels = connected_components(graph, directed=False)
     order = np.argsort(labels, kind="stable")

@@ -36,7 +36,8 @@ class Findings:
     def broken(self) -> list[tuple[str, str]]:
         """Name and error of each file that cannot be decoded."""
         rows = np.flatnonzero(~self.decoded)
-        return [(self.source.files[row].name, self.facts[row].error) for row in rows]
+        undecoded = [(self.source.files[row].name, self.facts[row].error) for row in rows]
+        return sorted([*self.source.broken.items(), *undecoded])
 
     @cached_property
     def counts(self) -> dict[str, np.ndarray]:
@@ -98,13 +99,16 @@ class Findings:
 
     @cached_property
     def copy_counts(self) -> dict[tuple[str, str], tuple[int, int]]:
-        """For each pair of parts, images of the first with an exact copy in the second, and with a near or exact one."""
+        """For each of `PAIRS`, images of its first part that have an exact copy in its second, and any copy there."""
         exact, near = count_copies(self.source, self.copies.exact), count_copies(self.source, self.copies.near)
         return {pair: (exact[pair], near[pair]) for pair in near}
 
 
 def examine(source: Source) -> Findings:
-    """Read all images of a source. Raises UserError where none can be decoded, or a class has no such training image."""
+    """Read all images of a source.
+
+    Raises UserError where none can be decoded, or none of the training images of a class.
+    """
     facts, small = read_images(source)
     broken = [(file.name, each.error) for file, each in zip(source.files, facts, strict=True) if each.error]
     if len(broken) == len(facts):

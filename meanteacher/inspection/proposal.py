@@ -21,7 +21,7 @@ IMBALANCED = 2
 """From this ratio of the largest class to the smallest on, steps draw as many labeled images of each class."""
 
 MOST_SIMILAR = 0.1
-"""Where a larger share of the training images looks like test images, such images are taken to be similar, not copies."""
+"""Where a larger share of the training images looks like test images, these are taken to be similar, not copies."""
 
 MANY_ELONGATED = 0.1
 """From this share of images that lose half of themselves when cropped on, images are padded instead."""
@@ -50,7 +50,7 @@ class Setting:
 
 @dataclass(frozen=True)
 class Proposal:
-    """A run to start with. image_size: in pixels; seconds: how long it takes on this machine, about; steps: its steps."""
+    """A run to start with. image_size: in pixels; seconds: about how long its steps take on this machine."""
 
     settings: list[Setting]
     image_size: int
@@ -77,8 +77,8 @@ def propose(
 ) -> Proposal:
     """Choose the settings of a first run.
 
-    weights: trained weights to start from, or None to start from scratch. image_size: the user's choice in pixels, or None.
-    minutes: how long training should take. measure_speed: as `timing.measure_speed`.
+    weights: trained weights to start from, or None to start from scratch. image_size: the user's choice in pixels, or
+    None. minutes: how long training should take. measure_speed: as `timing.measure_speed`.
     """
     network = choose_network(findings, on_gpu=on_gpu, weights=weights, image_size=image_size)
     size = int(network[0].overrides["dataset.image_size"])
@@ -99,7 +99,7 @@ def propose(
 
 
 def round_steps(steps: float) -> int:
-    """At most this many steps within `STEPS`, to one significant digit and a half: 500, 550, 600, …, 1000, 1500, 2000."""
+    """At most this many steps within `STEPS`, rounded down: 500, 550, 600, …, 1000, 1500, 2000."""
     steps = min(max(steps, STEPS[0]), STEPS[1])
     unit = 10 ** (len(str(int(steps))) - 1) // 2
     return int(steps // unit * unit)
@@ -109,21 +109,19 @@ def choose_data(findings: Findings) -> list[Setting]:
     """Where the images are, and which of them are left out or padded."""
     source = findings.source
     where = {key: quote_value(value) for key, value in source.overrides.items()}
-    settings = [Setting(where, f"the {len(source.files):,} images of {source.root}")]
+    settings = [Setting(where, f"your {len(source.files):,} images")]
     if findings.broken:
-        reason = f"{len(findings.broken)} files cannot be read; the run lists them in split.json and leaves them out"
+        reason = f"files that cannot be read: {len(findings.broken):,}; left out, and listed in split.json"
         settings.append(Setting({"dataset.broken": "skip"}, reason))
     if findings.elongated > MANY_ELONGATED:
         reason = (
-            f"{findings.elongated:.0%} of the images would lose more than half of themselves by cropping to a square"
+            f"images that would lose more than half of themselves by cropping to a square: {findings.elongated:.0%}"
         )
         settings.append(Setting({"dataset.resize": "pad"}, reason))
     exact, near = (sum(findings.copy_counts[part, "test"][kind] for part in ("train", "unlabeled")) for kind in (0, 1))
     few = near <= MOST_SIMILAR * (len(source.files) - findings.counts["test"].sum())
     if exact or (near and few):
-        reason = (
-            f"{near if few else exact} training images are copies of test images, which would flatter the test error"
-        )
+        reason = f"training images that are copies of test images: {near if few else exact:,}; they flatter the error"
         settings.append(Setting({"dataset.exclude_duplicates": "near" if few else "exact"}, reason))
     return settings
 
@@ -170,12 +168,14 @@ def choose_method(findings: Findings, on_gpu: bool) -> list[Setting]:
     labeled, unlabeled = (64, 192) if on_gpu else (16, 48)
     settings = [
         Setting({"method": "freematch", "method.weighting.decay": "0.99"}, "learns from the unlabeled images"),
+        Setting({"augment": "standard"}, "mirrors images; use augment=digits for writing and signs, which does not"),
         Setting({"optimizer.lr": "0.1"}, "for a short run"),
         Setting(
             {"trainer.labeled_batch": str(labeled), "trainer.unlabeled_batch": str(unlabeled)},
             "images per step" + ("" if on_gpu else "; few, because each step is slow without a GPU"),
         ),
         Setting({"trainer.average_decay": "0.99"}, "an average over the last 100 steps, since the run is short"),
+        *([] if on_gpu else [Setting({"trainer.threads": "1"}, "more hardly help a network this small")]),
         Setting({"logger": "jsonl"}, "the run folder alone; leave it out to log to W&B too"),
     ]
     if not findings.counts["unlabeled"].any():
@@ -184,9 +184,7 @@ def choose_method(findings: Findings, on_gpu: bool) -> list[Setting]:
         )
     if findings.imbalance >= IMBALANCED:
         counts = findings.counts["train"]
-        reason = (
-            f"the classes have {counts.min()} to {counts.max()} labels; each gets the same number of places in a step"
-        )
+        reason = f"the classes have {counts.min():,} to {counts.max():,} labels; steps draw all classes equally often"
         settings.append(Setting({"trainer.labeled_sampling": "balanced"}, reason))
     return settings
 

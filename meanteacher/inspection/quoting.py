@@ -8,7 +8,7 @@ _WORDS = {"null", "true", "false", "inf", "nan", "-inf", "+inf"}
 
 
 def quote_value(text: str) -> str:
-    """Text as a value of an override that Hydra reads back as the same text. Its grammar needs quotes for most signs."""
+    """Text as a value of an override that Hydra reads back as the same text: in quotes unless it is a plain word."""
     if _PLAIN.fullmatch(text) and text.lower() not in _WORDS:
         return text
     # a backslash is doubled where it stands before a quote, the end or an interpolation, and taken as it is elsewhere

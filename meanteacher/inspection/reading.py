@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from meanteacher.data.cache import describe, map_in_threads
-from meanteacher.data.decoding import load_image, resize_image
+from meanteacher.data.cache import map_in_threads
+from meanteacher.data.decoding import describe_failure, read_image, resize_image
 from meanteacher.inspection.sources import Source
 
 if TYPE_CHECKING:
@@ -28,8 +28,8 @@ ORIENTATION = 0x0112
 class ImageFacts:
     """What one file is. content: a digest of its bytes, empty for a file that cannot be read.
 
-    width, height: in pixels, after turning as the EXIF data says; format, mode: Pillow's names. All four are of the file's
-    header: 0 and empty where even that cannot be read. error: why it cannot be decoded, or None.
+    width, height: in pixels, after turning as the EXIF data says; format, mode: Pillow's names. All four are of the
+    file's header: 0 and empty where even that cannot be read. error: why it cannot be decoded, or None.
     """
 
     content: bytes = b""
@@ -51,7 +51,7 @@ def read_images(source: Source) -> tuple[list[ImageFacts], np.ndarray]:
     small = np.zeros((len(source.files), 3, SIDE, SIDE), np.uint8)
 
     def read(row: int) -> ImageFacts:
-        facts, image = read_image(source.path(row))
+        facts, image = read_facts(source.path(row))
         if image is not None:
             small[row] = resize_image(image, image_size=SIDE, resize="crop")
         return facts
@@ -63,9 +63,9 @@ def read_images(source: Source) -> tuple[list[ImageFacts], np.ndarray]:
         return map_in_threads(function=read, items=rows, nbytes=nbytes, title="inspecting"), small
 
 
-def read_image(path: Path) -> tuple[ImageFacts, "Image.Image | None"]:
+def read_facts(path: Path) -> tuple[ImageFacts, "Image.Image | None"]:
     """The facts of one file and its pixels in RGB, at least `SIDE` pixels wide and high; None for a broken one."""
-    from PIL import Image, UnidentifiedImageError
+    from PIL import Image
 
     known = {}
     try:
@@ -73,22 +73,22 @@ def read_image(path: Path) -> tuple[ImageFacts, "Image.Image | None"]:
             raise ValueError("it is not a regular file")
         data = path.read_bytes()
         known["content"] = hashlib.blake2b(data, digest_size=16).digest()
+        if not data:
+            raise ValueError("it is empty")
         with Image.open(BytesIO(data)) as file:
             orientation = file.getexif().get(ORIENTATION, 1)
             width, height = file.size if orientation < 5 else file.size[::-1]
             known |= {"width": width, "height": height, "format": file.format, "mode": file.mode}
             known["turned"] = orientation != 1
             return ImageFacts(**known), reduce_image(file, SIDE)
-    except UnidentifiedImageError:
-        return ImageFacts(**known, error="it is not an image" if data else "it is empty"), None
     except Exception as error:
-        return ImageFacts(**known, error=describe(error.__cause__ or error)), None
+        return ImageFacts(**known, error=describe_failure(error)), None
 
 
 def reduce_image(file: "Image.Image", side: int) -> "Image.Image":
-    """The image in RGB as training loads it; JPEG files are decoded at a fraction of their size, at least `side`.
+    """The image in RGB as training reads it; JPEG files are decoded at a fraction of their size, at least `side`.
 
-    The decoder still reads the whole file, so it also finds what is broken. Raises UserError where that fails.
+    The decoder still reads the whole file, so it also finds what is broken, and raises any exception.
     """
     file.draft("RGB", (side, side))
-    return load_image(file)
+    return read_image(file)

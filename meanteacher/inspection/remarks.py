@@ -2,6 +2,7 @@
 
 import numpy as np
 
+from meanteacher.data.listing import shorten
 from meanteacher.inspection.copies import PAIRS
 from meanteacher.inspection.findings import Findings
 
@@ -14,27 +15,22 @@ def list_remarks(findings: Findings, image_size: int) -> list[str]:
     source, counts = findings.source, findings.counts["train"]
     remarks = []
     if findings.broken:
-        remarks.append(f"{len(findings.broken):,} files cannot be read: replace them, or leave them out")
+        remarks.append(f"files that cannot be read: {len(findings.broken):,}; replace them, or leave them out")
     if conflicts := findings.copies.conflicts:
-        example = ", ".join(printable(source.files[row].name) for row in conflicts[0][:2])
-        remarks.append(f"{len(conflicts):,} images lie in several classes, as copies that look the same: {example}")
+        example = " and ".join(printable(source.files[row].name) for row in conflicts[0][:2])
+        remarks.append(f"images that lie in several classes, as copies: {len(conflicts):,}, for example {example}")
     for pair in PAIRS[:2]:
         exact, near = findings.copy_counts[pair]
         if near:
-            copies = f"{near:,} {pair[0]} images are copies of test images ({exact:,} exact ones)"
-            remarks.append(f"{copies}: errors measured on these test images are too small")
+            copies = f"{pair[0]} images that are copies of test images: {near:,}, {exact:,} of them exact"
+            remarks.append(f"{copies}; errors measured on these test images are too small")
     few = [f"{printable(source.classes[row])} ({counts[row]})" for row in np.argsort(counts) if counts[row] < FEW]
     if few:
-        more = f" and {len(few) - 5} more" if len(few) > 5 else ""
-        remarks.append(
-            f"classes with fewer than {FEW} labels: {', '.join(few[:5])}{more}; a few more help the most there"
-        )
+        remarks.append(f"classes with fewer than {FEW} labels: {shorten(few)}; a few more help the most there")
     if smaller := int((findings.shorter_sides < image_size).sum()):
-        remarks.append(f"{smaller:,} images are smaller than {image_size} pixels and will be enlarged")
+        remarks.append(f"images smaller than {image_size} pixels, which will be enlarged: {smaller:,}")
     if not findings.counts["unlabeled"].any():
-        remarks.append(
-            "there are no unlabeled images: those in a folder unlabeled/ beside train/ would be learned from"
-        )
+        remarks.append("there are no unlabeled images; the training learns from those in a folder unlabeled/")
     return [*remarks, *source.notes]
 
 

@@ -47,7 +47,7 @@ def render_text(findings: Findings, proposal: Proposal) -> str:
     lines.append(paragraph("sizes", describe_sizes(findings)))
     lines.append(paragraph("balance", describe_balance(findings)))
     copies = {pair: near for pair, (_, near) in findings.copy_counts.items() if near}
-    copied = "; ".join(f"{near:,} {first} images have one in {second}" for (first, second), near in copies.items())
+    copied = "; ".join(f"{first} images with one in {second}: {near:,}" for (first, second), near in copies.items())
     lines.append(paragraph("copies", copied or "none"))
     for name, error in findings.broken[:MOST_BROKEN]:
         lines.append(paragraph("broken", f"{printable(name)}: {error}"))

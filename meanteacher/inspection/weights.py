@@ -7,8 +7,8 @@ from dataclasses import dataclass
 class CachedWeights:
     """Weights of a network of timm in the cache of the Hugging Face hub.
 
-    name: the network with its weights, as `model.name`; image_size: the side of the images that they were trained on, in
-    pixels; fixed: whether the network takes no other size.
+    name: the network with its weights, as `model.name`; image_size: the side of the images that they were trained on,
+    in pixels; fixed: whether the network takes no other size.
     """
 
     name: str
