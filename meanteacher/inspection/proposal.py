@@ -147,7 +147,7 @@ def choose_network(
             train,
         ]
     shorter = int(np.median(findings.shorter_sides))
-    reason = f"half of the images have a shorter side of at most {shorter} pixels; "
+    reason = f"half of the images have a shorter side of at most {shorter} pixels"
     if on_gpu:
         size = image_size or max(size for size in SIZES if size <= max(shorter, SIZES[0]))
         model = Setting(
@@ -155,12 +155,12 @@ def choose_network(
         )
     else:
         size = image_size or CPU_SIZE
-        reason += "small, because there is no GPU: twice the size takes four times as long"
+        reason = f"small, because there is no GPU: twice the side takes four times as long; the median is {shorter}"
         model = Setting({"model": "wrn_10_1"}, "the smallest network, from scratch and without a GPU")
     if image_size:
         reason = "chosen with --image-size"
     statistics = Setting({"model.bn_momentum": "0.05"}, "a run this short needs running statistics that move faster")
-    return [Setting({"dataset.image_size": str(size)}, reason.rstrip("; ")), model, statistics]
+    return [Setting({"dataset.image_size": str(size)}, reason), model, statistics]
 
 
 def choose_method(findings: Findings, on_gpu: bool) -> list[Setting]:
