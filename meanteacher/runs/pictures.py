@@ -21,14 +21,15 @@ def draw_pictures(
     data: Dataset,
     labeled: np.ndarray,
     history: list[dict],
-    predict: Callable[[], tuple[str, np.ndarray]],
+    network: str,
+    predictions: np.ndarray,
     draw_views: Callable[[np.ndarray], dict[str, np.ndarray]],
 ) -> dict[str, Path]:
     """Draw learning curves, confusion matrix, labeled images and augmented views; returns their paths by name.
 
-    labeled: int64 positions in the training part; predict: gives the name of the deployed network and its predicted
-    classes on the test part; draw_views: gives views by name for uint8 images [N, C, H, W]. A picture that fails is
-    reported, and the others are drawn all the same.
+    labeled: int64 positions in the training part; network: the name of the deployed network; predictions: its predicted
+    classes on the test part, int64 [N]; draw_views: gives views by name for uint8 images [N, C, H, W]. A picture that
+    fails is reported, and the others are drawn all the same.
     """
     from meanteacher.runs import plots
 
@@ -36,7 +37,6 @@ def draw_pictures(
     pixels = np.array(data.train.pixels[shown])
 
     def draw_confusion(path: Path) -> None:
-        network, predictions = predict()
         plots.confusion_matrix(predictions, data.test.targets, data.classes, path, f"{title}: {network}")
 
     def draw_labeled(path: Path) -> None:
@@ -58,11 +58,11 @@ def draw_pictures(
 
 
 def drawn(draw: Callable[[Path], object], path: Path) -> Path | None:
-    """The path of a picture that was drawn, None (and a warning) if that failed."""
+    """The path of a picture or page that was drawn, None (and a warning) if that failed."""
     try:
         draw(path)
     except Exception as error:
-        log.warning("the picture %s could not be drawn: %s", path.name, error)
+        log.warning("%s could not be drawn: %s", path.name, error)
         log.debug("%s", path, exc_info=error)
         return None
     return path

@@ -17,8 +17,7 @@ from meanteacher.methods.combinations import check_combination
 from meanteacher.optim import build_optimizer
 from meanteacher.runs import plan, report
 from meanteacher.runs.build import build, build_average, build_method, check_before_loading, load_data, make_split
-from meanteacher.runs.class_scores import class_scores
-from meanteacher.runs.pictures import draw_pictures
+from meanteacher.runs.class_scores import class_scores, scores_by_class
 from meanteacher.runs.result import Scores
 from meanteacher.runs.run_dir import RunDir
 from meanteacher.training import device
@@ -33,7 +32,7 @@ log = logging.getLogger(__name__)
 class Session:
     """Everything that one run needs in memory; picks up the run directory's checkpoint.
 
-    `fit` trains, `draw` makes the pictures, `close` ends the loggers. show_progress: show a progress bar.
+    `fit` trains, `close` ends the loggers. show_progress: show a progress bar.
     Raises UserError for bad input.
     """
 
@@ -179,8 +178,10 @@ class Session:
             self.started.append(logger)
         status = self.trainer.fit()
         scores = report.scores_by_part(self.trainer.history, self.trainer.parts, list(self.trainer.models()))
-        if status == "finished" and self.settings.scenario:
-            scores["models"] = {name: self.add_class_scores(name, each) for name, each in scores["models"].items()}
+        if status == "finished":
+            scores["by_class"] = self.scores_by_class()
+            if self.settings.scenario:
+                scores["models"] = {name: self.add_class_scores(name, each) for name, each in scores["models"].items()}
         return {
             "status": status,
             "bitwise": self.bitwise,
@@ -195,39 +196,22 @@ class Session:
             "split_digest": self.split.digest(),
         }
 
+    def scores_by_class(self) -> dict:
+        """The test scores of each class by network."""
+        targets, classes = self.data.test.targets, self.data.classes
+        logits = {network: self.trainer.logits(network, "test") for network in self.trainer.models()}
+        return {network: scores_by_class(each, targets, classes) for network, each in logits.items()}
+
     def add_class_scores(self, network: str, scores: Scores) -> Scores:
         """The test scores of a network with its recall by class, balanced accuracy and AUROC of unknown classes."""
-        evaluator, model = self.trainer.evaluator, self.trainer.models()[network]
-        unknown = evaluator.logits(model, "unknown") if "unknown" in evaluator.parts else None
-        data, logits = self.data, evaluator.logits(model, "test")
+        unknown = self.trainer.logits(network, "unknown") if "unknown" in self.trainer.evaluator.parts else None
+        data, logits = self.data, self.trainer.logits(network, "test")
         return scores.model_copy(update=class_scores(logits, data.test.targets, data.classes, unknown))
 
-    def draw(self) -> dict[str, Path]:
-        """Draw the pictures of the run into plots/; returns their paths by name."""
-        labels = len(self.split.labeled)
-        return draw_pictures(
-            self.run_dir.path / "plots",
-            title=f"{self.choices.method} on {self.data.name}, {labels} labels, seed {self.settings.seed}",
-            data=self.data,
-            labeled=self.split.labeled,
-            history=self.trainer.history,
-            predict=self.predict_test,
-            draw_views=self.draw_views,
-        )
-
-    def predict_test(self) -> tuple[str, np.ndarray]:
-        """The name of the deployed network and its predicted classes on the test part, int64 [N]."""
-        name, predicted = self.trainer.predict("test")
-        return name, predicted.cpu().numpy()
-
-    def draw_views(self, images: np.ndarray) -> dict[str, np.ndarray]:
-        """Each view of the augmentation, drawn three times. images: uint8 [N, C, H, W]; views: float32, normalized."""
-        pixels = torch.from_numpy(images).to(self.device)
-        return {
-            f"{name} {number}": view.cpu().numpy()
-            for name in self.augment.views
-            for number, view in enumerate(self.batches.augmented(pixels, (name,) * 3), 1)
-        }
+    @property
+    def deployed(self) -> str:
+        """The name of the network to deploy."""
+        return list(self.trainer.models())[-1]
 
     def close(self, status: str, pictures: dict[str, Path], summary: dict) -> None:
         """End the loggers that were started."""
