@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import cached_property
+from typing import Protocol
 
 import numpy as np
 import torch
@@ -16,25 +16,19 @@ PRESELECTED = 10
 _CHUNK = 4096
 
 
-@dataclass(frozen=True, kw_only=True)
-class Pool:
+class Pool(Protocol):
     """The unlabeled images of a run as its networks see them, on the CPU.
 
-    teacher, student: probabilities, float64 [N, K]; both are the same network's where a method has one network only.
-    features: float32 [N, D], labeled_features: float32 [M, D]: the teacher's pooled features of the unlabeled and of
-    the labeled images. seed: of the random choices.
+    teacher, student: probabilities, float64 [N, K], of the deployed network and of the one that was trained. features:
+    float32 [N, D], labeled_features: float32 [M, D]: the deployed network's pooled features of the unlabeled and of the
+    labeled images. seed: of the random choices.
     """
 
     teacher: Tensor
     student: Tensor
     features: Tensor
     labeled_features: Tensor
-    seed: int = 0
-
-    @cached_property
-    def guesses(self) -> Tensor:
-        """The teacher's most probable class, int64 [N]."""
-        return self.teacher.argmax(dim=1)
+    seed: int
 
 
 @dataclass(frozen=True)
@@ -104,14 +98,14 @@ def select_mixed(pool: Pool, count: int) -> Ranking:
     `k_center_greedy` takes: first the uncertain ones, then a diverse set of them, as in Zhdanov 2019 (arXiv
     1901.05954), which clusters them instead.
     """
-    rows = preselect(margin(pool.teacher), pool.guesses, PRESELECTED * count)
+    rows = preselect(margin(pool.teacher), pool.teacher.argmax(dim=1), PRESELECTED * count)
     chosen = k_center_greedy(pool.features[rows], pool.labeled_features, count)
     return Ranking(rows.numpy()[chosen.positions], chosen.scores)
 
 
 def select_random(pool: Pool, count: int) -> Ranking:
     """Images drawn at random. The scores are 0."""
-    return Ranking(np.random.default_rng(pool.seed).permutation(len(pool.features))[:count], np.zeros(count))
+    return Ranking(np.random.default_rng(pool.seed).permutation(len(pool.teacher))[:count], np.zeros(count))
 
 
 STRATEGIES: dict[str, Callable[[Pool, int], Ranking]] = {
