@@ -8,9 +8,11 @@ from pathlib import Path
 
 import yaml
 
+from meanteacher.config.console import only_errors
 from meanteacher.config.errors import UserError
 from meanteacher.config.settings import Choices, Settings
 from meanteacher.runs import report
+from meanteacher.runs.deployment import FILE
 from meanteacher.runs.result import Result
 from meanteacher.runs.run_dir import RunDir
 from meanteacher.runs.session import Session
@@ -35,6 +37,8 @@ def run(settings: Settings, choices: Choices, path: Path, command: str, show_pro
     ):
         previous = run_dir.result()
         if previous and previous.status == "finished":
+            if show_progress and not (path / FILE).exists():
+                add_deployment(settings, choices, run_dir)
             return report_finished(previous, run_dir)
         result = start(settings, choices, command, previous)
         began = time.time() - result.wall_seconds
@@ -45,6 +49,7 @@ def run(settings: Settings, choices: Choices, path: Path, command: str, show_pro
             session = Session(settings, choices, run_dir, show_progress)
             measured = session.fit()
             if measured["status"] == "finished":
+                write_deployment(session)
                 pictures = session.draw()
             result = result.replace(**measured, wall_seconds=time.time() - began)
         except BaseException as error:
@@ -67,6 +72,28 @@ def save_result(run_dir: RunDir, result: Result) -> None:
         run_dir.write_result(result)
     except OSError as error:
         log.warning("%s/result.json cannot be written (%s)", run_dir.path, error.strerror)
+
+
+def write_deployment(session: Session) -> None:
+    """Write what is needed to use the run without its images, or warn if that is not possible."""
+    try:
+        session.write_deployment()
+    except OSError as error:
+        log.warning("%s cannot be written (%s); rerun the command to write it", FILE, error.strerror)
+
+
+def add_deployment(settings: Settings, choices: Choices, run_dir: RunDir) -> None:
+    """Write what is needed to use a run that was finished by an earlier version, or warn if that is not possible."""
+    try:
+        with only_errors():
+            session = Session(settings, choices, run_dir, show_progress=False)
+        if session.trainer.step < settings.steps:
+            raise UserError("its last checkpoint is missing")
+    except (UserError, RuntimeError, KeyError) as error:  # a checkpoint of other code has other names or shapes
+        log.warning("%s cannot be added to this run (%s); fresh=true repeats the run", FILE, str(error).splitlines()[0])
+        return
+    write_deployment(session)
+    log.info("%s is added, so that this run can be used without its images", FILE)
 
 
 def start(settings: Settings, choices: Choices, command: str, previous: Result | None) -> Result:

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from torch import nn
 
 from meanteacher.config.settings import Choices, Settings
 from meanteacher.data.batches import Batches
@@ -18,6 +19,7 @@ from meanteacher.optim import build_optimizer
 from meanteacher.runs import plan, report
 from meanteacher.runs.build import build, build_average, build_method, check_before_loading, load_data, make_split
 from meanteacher.runs.class_scores import class_scores
+from meanteacher.runs.deployment import Calibration, Deployment, store_normalization
 from meanteacher.runs.pictures import draw_pictures
 from meanteacher.runs.result import Scores
 from meanteacher.runs.run_dir import RunDir
@@ -201,6 +203,28 @@ class Session:
         unknown = evaluator.logits(model, "unknown") if "unknown" in evaluator.parts else None
         data, logits = self.data, evaluator.logits(model, "test")
         return scores.model_copy(update=class_scores(logits, data.test.targets, data.classes, unknown))
+
+    def write_deployment(self) -> None:
+        """Write what is needed to use the run without its images. Raises OSError if that is not possible."""
+        folder, models, data = self.run_dir.path, self.trainer.models(), self.data
+        targets = self.trainer.evaluator.measured.get("validation")
+        Deployment(
+            digest=self.run_dir.digest,
+            classes=data.classes,
+            image_shape=data.train.pixels.shape[1:],
+            resize="crop",
+            normalization=store_normalization(self.augment.normalize.state_dict(), folder),
+            networks=list(models),
+            deployed=list(models)[-1],
+            training_images=len(data.train.targets),
+            calibration=targets and {name: self.calibrate(model) for name, model in models.items()},
+            versions=report.versions(),
+        ).write(folder)
+
+    def calibrate(self, model: nn.Module) -> Calibration:
+        """The calibration of a network on the validation images."""
+        evaluator = self.trainer.evaluator
+        return Calibration.fit(evaluator.logits(model, "validation"), evaluator.parts["validation"].targets)
 
     def draw(self) -> dict[str, Path]:
         """Draw the pictures of the run into plots/; returns their paths by name."""

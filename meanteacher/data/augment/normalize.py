@@ -51,6 +51,14 @@ class FittedNormalization:
         vars(self).update({name: value.to(device) for name, value in vars(self).items() if isinstance(value, Tensor)})
         return self
 
+    def state_dict(self) -> dict[str, Tensor]:
+        """All tensors by name: what `fit` computed."""
+        return {name: value for name, value in vars(self).items() if isinstance(value, Tensor)}
+
+    def load_state_dict(self, state: dict[str, Tensor]) -> None:
+        """Use the content of `state_dict` instead of fitting."""
+        vars(self).update({name: value.to(self.device) for name, value in state.items()})
+
     def __call__(self, images: Tensor) -> Tensor:
         if self.mean is None:
             raise RuntimeError(f"{type(self).__name__} is used before fit")

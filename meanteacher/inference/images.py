@@ -1,0 +1,131 @@
+"""Images as a user has them, read in batches: paths, Pillow images, arrays and tensors."""
+
+import os
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from meanteacher.config.errors import UserError
+from meanteacher.data.folder import _convert_to_rgb
+
+ONE_OF = "give paths, Pillow images, uint8 arrays [N, H, W, C] or [H, W, C], or uint8 tensors [N, C, H, W] or [C, H, W]"
+
+READ_AT_ONCE = 256
+"""The most images that are read from files at once, so that neither memory nor the first result has to wait."""
+
+
+class ImageBatch(NamedTuple):
+    """pixels: uint8 [N, C, H, W], zeros where an image cannot be read; errors: the reason for each, or None."""
+
+    pixels: Tensor
+    errors: list[str | None]
+
+
+def as_sequence(images: Any) -> Sequence[Any] | Tensor:
+    """One image or many as a sequence of paths, Pillow images and arrays, or as one tensor uint8 [N, C, H, W].
+
+    Raises UserError for anything else.
+    """
+    from PIL import Image
+
+    if isinstance(images, (str, Path, Image.Image)):
+        return [images]
+    if isinstance(images, np.ndarray):
+        return (
+            as_sequence(torch.from_numpy(np.ascontiguousarray(images)).movedim(-1, -3)) if images.ndim > 2 else [images]
+        )
+    if isinstance(images, Tensor):
+        check_pixels(images)
+        return images[None] if images.ndim == 3 else images
+    if isinstance(images, Sequence):
+        return images
+    raise UserError(f"images: cannot be of type {type(images).__name__}; {ONE_OF}")
+
+
+def check_pixels(images: Tensor) -> None:
+    """Raise UserError for a tensor that is not uint8 [N, C, H, W] or [C, H, W] with 1, 3 or 4 channels."""
+    if images.dtype != torch.uint8 or images.ndim not in (3, 4) or images.shape[-3] not in (1, 3, 4):
+        kind = f"{str(images.dtype).removeprefix('torch.')} with channels first {list(images.shape)}"
+        raise UserError(f"images: cannot be {kind}; {ONE_OF}")
+
+
+class ImageReader:
+    """Brings images to the shape [C, H, W] that a network takes; several are decoded at a time.
+
+    An image of another size is resized so that the shorter side fits, and cropped at the center.
+    """
+
+    def __init__(self, shape: tuple[int, int, int]):
+        self.shape = shape
+
+    def batches(self, images: Sequence[Any] | Tensor, size: int) -> Iterator[ImageBatch]:
+        """Batches of at most `size` images, in order. While one is used, the next one is read."""
+        if isinstance(images, Tensor) and tuple(images.shape[1:]) == self.shape:
+            yield from (ImageBatch(part, [None] * len(part)) for part in images.split(size))
+            return
+        size = min(size, READ_AT_ONCE)
+        starts = range(0, len(images), size)
+        with ThreadPoolExecutor(1) as ahead, ThreadPoolExecutor(os.cpu_count() or 1) as pool:
+            pending = None
+            for start in starts:
+                following = ahead.submit(self.read, images[start : start + size], pool)
+                if pending:
+                    yield pending.result()
+                pending = following
+            if pending:
+                yield pending.result()
+
+    def read(self, images: Sequence[Any] | Tensor, pool: ThreadPoolExecutor) -> ImageBatch:
+        """Read some images with the threads of `pool`."""
+        pixels = np.zeros((len(images), *self.shape), np.uint8)
+
+        def read_into(row: int) -> str | None:
+            try:
+                pixels[row] = self.read_one(images[row])
+            except UserError:
+                raise
+            except Exception as error:  # Pillow's decoders raise errors of many types
+                return getattr(error, "strerror", None) or " ".join(str(error).split()) or type(error).__name__
+            return None
+
+        return ImageBatch(torch.from_numpy(pixels), list(pool.map(read_into, range(len(images)))))
+
+    def read_one(self, image: Any) -> np.ndarray:
+        """One image as uint8 [C, H, W]. Raises the errors of Pillow, and UserError for a type that is not an image."""
+        from PIL import Image
+
+        if isinstance(image, (str, Path)):
+            with Image.open(image) as file:
+                return self.fit(file)
+        if isinstance(image, Image.Image):
+            return self.fit(image)
+        if isinstance(image, np.ndarray):
+            image = torch.from_numpy(np.ascontiguousarray(image if image.ndim > 2 else image[..., None])).movedim(-1, 0)
+        if not isinstance(image, Tensor):
+            raise UserError(f"images: cannot be of type {type(image).__name__}; {ONE_OF}")
+        check_pixels(image)
+        return self.fit(
+            Image.fromarray(
+                image.cpu().movedim(0, -1).numpy().squeeze(-1)
+                if len(image) == 1
+                else image.cpu().movedim(0, -1).contiguous().numpy()
+            )
+        )
+
+    def fit(self, image: Any) -> np.ndarray:
+        """A Pillow image, rotated as its EXIF data says, as uint8 [C, H, W]."""
+        from PIL import Image, ImageOps
+
+        channels, height, width = self.shape
+        image = _convert_to_rgb(ImageOps.exif_transpose(image))
+        if channels == 1:
+            image = image.convert("L")
+        if image.size != (width, height):
+            image = ImageOps.fit(image, (width, height), Image.Resampling.BILINEAR)
+        pixels = np.asarray(image)
+        return pixels[None] if channels == 1 else pixels.transpose(2, 0, 1)
