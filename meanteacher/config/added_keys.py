@@ -11,7 +11,9 @@ SCENARIO = ("unlabeled", "mismatch", "imbalance", "unlabeled_imbalance")
 
 ADDED_KEYS: dict[str, Any] = {
     "augment.normalize_first": False,
+    "dataset.broken": "error",
     "dataset.exclude_duplicates": "none",
+    "dataset.resize": "crop",
     "method.alignment.start": "uniform",
     "method.draw_per": "image",
     "method.passes": "together",

@@ -26,6 +26,9 @@ Decay = Annotated[float, Field(ge=0, lt=1)]
 Seed = Annotated[int, Field(ge=0, lt=2**63)]
 """The seed of a random number generator: PyTorch takes 63 bits."""
 
+Resize = Literal["crop", "squash", "pad"]
+"""How images that are not square become square; see `meanteacher.data.decoding.resize_image`."""
+
 Warmup = Literal["linear", "sigmoid", "cosine"]
 """The shape of a rise from 0 to 1; see `meanteacher.optim`."""
 
@@ -39,6 +42,7 @@ __all__ = [
     "NonNegativeInt",
     "PositiveFloat",
     "PositiveInt",
+    "Resize",
     "Seed",
     "Warmup",
 ]

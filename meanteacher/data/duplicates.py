@@ -95,19 +95,21 @@ def describe_duplicates(counts: dict[str, int]) -> str:
 def find_duplicates(train: Images, test: Images, folder: Path) -> np.ndarray:
     """Whether each training image duplicates a test image or, if it is unlabeled, a labeled one: codes, uint8 [N, 2].
 
-    Computed once and stored in `folder`, the cache of these images; computed each time where it cannot be written to.
+    Computed once for these labels and stored in `folder`, the cache of these images; computed each time where it
+    cannot be written to.
     """
+    unlabeled = train.targets < 0
     with contextlib.suppress(OSError, ValueError, EOFError):
-        codes = np.load(folder / _FILE, allow_pickle=False)
-        if codes.shape == (len(train.targets), 2):
-            return codes
+        stored = np.load(folder / _FILE, allow_pickle=False)
+        if stored.shape == (len(train.targets), 3) and (stored[:, 2] == unlabeled).all():
+            return stored[:, :2]
     codes = np.zeros((len(train.targets), 2), np.uint8)
-    training, unlabeled = Signatures.of(train.pixels), train.targets < 0
+    training = Signatures.of(train.pixels)
     codes[:, 0] = training.compare(Signatures.of(test.pixels))
     codes[unlabeled, 1] = training.rows(unlabeled).compare(training.rows(~unlabeled))
     with contextlib.suppress(OSError):
         content = io.BytesIO()
-        np.save(content, codes)
+        np.save(content, np.column_stack([codes, unlabeled]).astype(np.uint8))
         write_atomically(folder / _FILE, content.getvalue())
     return codes
 

@@ -167,6 +167,7 @@ def write(path: Path, data: Dataset, split: Split, settings: dict) -> None:
         "images": len(targets),
         "classes": data.classes,
         **({"duplicates": data.duplicates} if data.duplicates is not None else {}),
+        **({"broken": data.broken} if data.broken else {}),
         **settings,
         "unlabeled": len(split.unlabeled),
         "labeled": split.labeled.tolist(),
