@@ -104,6 +104,5 @@ def main(arguments: list[str]) -> int:
 
 def refuse_to_overwrite(folder: Path, names: list[str], force: bool) -> None:
     """Raise UserError if one of the files exists and `force` is False."""
-    if present := [name for name in names if (folder / name).exists()]:
-        if not force:
-            raise UserError(f"{folder / present[0]} exists; choose another --out FOLDER, or replace it with --force")
+    if (present := [name for name in names if (folder / name).exists()]) and not force:
+        raise UserError(f"{folder / present[0]} exists; choose another --out FOLDER, or replace it with --force")

@@ -6,24 +6,29 @@ import numpy as np
 
 from meanteacher.labeling.run_images import RunImages
 
-REPLACED = ("split", "label", "validation", "unlabeled", "unlabeled_imbalance", "imbalance", "fresh", "hydra.run.dir")
-"""Keys of the command of a run that a table replaces, or that belong to the first run alone."""
-
-KEPT_BY_TABLE = ("dataset.image_size", "dataset.resize")
-"""Keys of a data set that `dataset=table` has too."""
+REPLACED = ("split", "label", "unlabeled", "unlabeled_imbalance", "imbalance", "fresh", "hydra.run.dir")
+"""Keys in the command of a run that a table replaces, or that belong to the first run alone."""
 
 
-def image_table(run: RunImages) -> dict[str, list]:
-    """Every image that the run knows, as columns: `paths`, `labels` (positions of classes, −1 for none) and `parts`.
+def reads_new_labels(run: RunImages, chosen: np.ndarray) -> bool:
+    """Whether new labels must be read by `dataset=table`, because the data set itself does not know them all.
 
-    Labels are those the run has seen: of labeled, validation and test images. Training images that the run did not use
-    are left out. Where images are files, `paths` are absolute and the test part is included; otherwise `paths` are
-    names in the data set, whose own test part is used.
+    chosen: int64 [n], the images to label. The data set knows the labels of a benchmark, which `split=` then reads.
+    """
+    return run.files is not None and bool((run.data.train.targets[chosen] < 0).any())
+
+
+def image_table(run: RunImages, chosen: np.ndarray) -> dict[str, list]:
+    """Every image that the run used, as columns: `paths`, `labels` (positions of classes, −1 for none) and `parts`.
+
+    Labels are those the run has seen: of labeled, validation and test images. Where images are files, `paths` are
+    absolute and the test part is included; otherwise `paths` are names in the data set, which has its own test part.
+    `dataset=table` draws validation images among the labeled ones, so these are in the part `train` for it.
     """
     used = np.union1d(run.known, run.split.unlabeled)
-    targets = run.data.train.targets
-    labels = np.where(np.isin(used, run.known), targets[used], -1).tolist()
-    parts = ["validation" if held_out else "train" for held_out in np.isin(used, run.split.validation)]
+    labels = np.where(np.isin(used, run.known), run.data.train.targets[used], -1).tolist()
+    held_out = np.isin(used, run.split.validation) & (not reads_new_labels(run, chosen))
+    parts = ["validation" if held else "train" for held in held_out]
     paths = [run.path_of(position) for position in used]
     if run.test_files:
         paths += map(str, run.test_files)
@@ -35,23 +40,21 @@ def image_table(run: RunImages) -> dict[str, list]:
 def retraining_command(run: RunImages, chosen: np.ndarray) -> str:
     """The command that trains again with the labels in labels.csv. chosen: int64 [n], the images to label.
 
-    `split=` where the data set knows the labels of all chosen images, as it does for benchmarks; `dataset=table` where
-    they are new.
+    COUNT stands for the number of labels where the command names it.
     """
     program, overrides = split_command(run.result.command)
-    replaced = set(REPLACED)
-    if not run.files or (run.data.train.targets[chosen] >= 0).all():
-        added = ["split=labels.csv"]
-    else:
-        replaced |= {"dataset"} | {f"dataset.{key}" for key in run.settings.dataset.node}
-        replaced -= set(KEPT_BY_TABLE)
+    if reads_new_labels(run, chosen):
+        replaced = {*REPLACED, "dataset", "dataset.root", "dataset.file"}
         added = ["dataset=table", "dataset.file=labels.csv", "label=all"]
+    else:
+        replaced = {*REPLACED, "validation"}
+        added = ["split=labels.csv", "label=COUNT"]
     kept = [override for override in overrides if override.partition("=")[0] not in replaced]
-    return shlex.join([*program, *added, *kept])
+    return shlex.join([*program, *kept, *added])
 
 
 def split_command(command: str) -> tuple[list[str], list[str]]:
     """The program and the overrides of a run's command."""
     words = shlex.split(command)
-    start = next((i for i, word in enumerate(words) if "=" in word), len(words))
+    start = next((i for i, word in enumerate(words) if "=" in word), len(words))  # of `python run.py` or the command
     return words[:start], words[start:]

@@ -98,8 +98,9 @@ def locate(dataset: dict[str, Any], data: Path | None) -> dict[str, Any]:
 
 def files_of(settings: Settings, images: Images) -> list[Path] | None:
     """The files of one part of the data as absolute paths; None for a data set that is not made of files."""
-    root = settings.dataset.node.get("root")
-    if not root:
+    node = settings.dataset.node
+    folder = Path(node["root"]) if node.get("root") else Path(node["file"]).parent if node.get("file") else None
+    if folder is None:
         return None
-    top = Path(root).expanduser().absolute()
-    return [top / name for name in images.names]
+    files = [folder.expanduser().absolute() / name for name in images.names]
+    return files if files[0].exists() else None
