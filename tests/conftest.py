@@ -17,7 +17,7 @@ os.environ["WANDB_MODE"] = "offline"
 torch.set_num_threads(1)
 
 from meanteacher.config import composing  # noqa: E402
-from meanteacher.config.settings import Settings  # noqa: E402
+from meanteacher.config.settings import Choices, Settings  # noqa: E402
 from meanteacher.data import Dataset, Images  # noqa: E402
 
 CONF = ROOT / "conf"
@@ -101,20 +101,24 @@ def write_colored_images(root: Path) -> Path:
     return root
 
 
+def command_of_finished_run(folder: Path) -> list[str]:
+    """The overrides of `finished_run`, whose images lie in `folder`."""
+    data = ["dataset=image_folder", f"dataset.root={folder / 'images'}", f"data_dir={folder}", "dataset.image_size=8"]
+    return [*TINY, "steps=30", "eval_every=30", "label=21", "validation=24", "optimizer.lr=0.1", *data]
+
+
 @pytest.fixture(scope="session")
 def finished_run(tmp_path_factory) -> Path:
     """The folder of a finished Mean Teacher run with 21 labels and 24 validation images. Copy it before changing it.
 
     Its images lie beside it, in `images`; see `write_colored_images`.
     """
-    from meanteacher.config.settings import Choices
     from meanteacher.runs.run import run
 
     folder = tmp_path_factory.mktemp("finished")
-    images = write_colored_images(folder / "images")
-    overrides = [*TINY, "steps=30", "eval_every=30", "label=21", "validation=24", "optimizer.lr=0.1", "seed=0"]
-    data = ["dataset=image_folder", f"dataset.root={images}", f"data_dir={folder}", "dataset.image_size=8"]
+    write_colored_images(folder / "images")
+    settings = parsed(*command_of_finished_run(folder))
     choices = Choices(dataset="image_folder", method="mean_teacher")
-    result = run(parsed(*overrides, *data), choices, folder / "run", "python run.py", show_progress=False)
+    result = run(settings, choices, folder / "run", "python run.py", show_progress=False)
     assert result.status == "finished"
     return folder / "run"

@@ -15,6 +15,7 @@ from meanteacher.config.errors import UserError
 
 COMMANDS = {
     "train": ("meanteacher.runs.train", "train, resume or sweep: meanteacher train label=1000"),
+    "predict": ("meanteacher.inference.command", "predict the classes of images with a finished run"),
     "compare": ("meanteacher.comparison.command", "compare methods from their results"),
     "recipes": ("meanteacher.comparison.recipes", "list the published recipes"),
     "benchmark": ("meanteacher.benchmark.command", "measure the speed of a training step on this machine"),

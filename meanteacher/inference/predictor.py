@@ -131,7 +131,7 @@ class Predictor:
             return precise_rule(self.calibration, precision)
         return covering_rule(self.calibration, coverage) if coverage is not None else Rule()
 
-    @torch.inference_mode()
+    @torch.no_grad()
     def _forward(self, function: Any, pixels: Tensor) -> Tensor:
         """The function of normalized images, float32 on the device. pixels: uint8 [N, C, H, W]."""
         with autocast(self.device, self.precision):

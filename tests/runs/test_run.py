@@ -14,9 +14,11 @@ import yaml
 from conftest import ROOT, TINY, command, options, parsed
 from PIL import Image
 
+import meanteacher
 from meanteacher.config import composing
 from meanteacher.config.errors import UserError
 from meanteacher.config.settings import Choices
+from meanteacher.data.datasets import digits
 from meanteacher.loggers import Logger
 from meanteacher.runs import plots, run
 from meanteacher.runs.result import Result
@@ -58,6 +60,10 @@ def test_every_method_learns_digits(method, tmp_path):
         *SHORT_RUN.get(method, []),
     )
     assert all(scores.error_last < 0.65 for scores in result.models.values())  # chance is 0.9
+    test = digits(image_size=16).test
+    for network, scores in result.models.items():  # from the folder alone
+        predicted = meanteacher.load(tmp_path / "run", network=network).logits(torch.from_numpy(test.pixels)).argmax(1)
+        assert (predicted.numpy() != test.targets).mean() == pytest.approx(scores.error_last)
 
 
 def test_a_run_leaves_its_folder_complete(tmp_path):
@@ -69,6 +75,7 @@ def test_a_run_leaves_its_folder_complete(tmp_path):
         "split.json",
         "metrics.jsonl",
         "checkpoint.pt",
+        "inference.json",
         "plots",
         "result.json",
     }
