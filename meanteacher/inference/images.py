@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from meanteacher.config.errors import UserError
-from meanteacher.data.folder import _convert_to_rgb
+from meanteacher.data.decoding import _convert_to_rgb
 
 ONE_OF = "give paths, Pillow images, uint8 arrays [N, H, W, C] or [H, W, C], or uint8 tensors [N, C, H, W] or [C, H, W]"
 
