@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 from meanteacher.comparison.settings import key
 from meanteacher.config.added_keys import ADDED_VIEWS, SCENARIO, drop_added
-from meanteacher.config.digest import flatten
+from meanteacher.config.digest import flatten, location_key
 from meanteacher.runs.result import Result, deployed_network
 
 IMAGE_LOCATION = {"dataset.data_dir", "dataset.root", "dataset.storage"}
@@ -21,7 +21,8 @@ def protocol_fields(result: Result) -> dict:
     settings = result.settings or {}
     fields = {f"data.{name}": value for name, value in (result.data or {}).items() if name != "name"}
     fields |= settings_of(settings, ("dataset", "model", "augment", "schedule"))
-    fields = {name: value for name, value in fields.items() if not (name in IMAGE_LOCATION or of_own_view(name))}
+    location = IMAGE_LOCATION | {f"dataset.{location_key(settings.get('dataset', {}))}"}
+    fields = {name: value for name, value in fields.items() if not (name in location or of_own_view(name))}
     fields |= {name: settings.get(name) for name in RUN_KEYS}
     if fields.get("schedule.steps") == fields["steps"]:
         fields.pop("schedule.steps", None)
