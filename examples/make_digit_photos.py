@@ -3,7 +3,8 @@
 OUT gets train/<class>/* with 151 labels, unlabeled/* and test/<class>/*, for the digits 0, 1, 3, 6 and 7. The photos
 are as photos of one's own are: of 24 to 80 pixels, not all square, some gray, some stored sideways with the orientation
 in their EXIF data, and three broken. One class has 10 labels only, one photo of the test part is also among the
-unlabeled ones, and one photo lies in two classes. Nothing is downloaded, and every call writes the same photos.
+unlabeled ones, and one photo lies in two classes. OUT/answers.csv has the classes of the unlabeled photos, which label_digit_photos.py
+uses in place of a person. Nothing is downloaded, and every call writes the same photos.
 """
 
 import random
@@ -51,7 +52,7 @@ def main(out: Path) -> None:
     out.mkdir(parents=True)  # never writes into a folder that is already there
     rng = random.Random(0)
     digits, targets = load_digits(return_X_y=True)
-    number = 0
+    number, answers = 0, ["path,label"]
     for target, name in NAMES.items():
         rows = np.flatnonzero(targets == target).tolist()
         rng.shuffle(rows)
@@ -60,9 +61,12 @@ def main(out: Path) -> None:
             folder = f"train/{name}" if position < labeled else f"test/{name}" if position < test else "unlabeled"
             number += 1
             save_photo(draw_photo(digits[row].reshape(8, 8), rng), out / folder / f"IMG_{number:04}.png", rng)
+            answers += [f"unlabeled/IMG_{number:04}.png,{name}"] if folder == "unlabeled" else []
     train, unlabeled, test = (sorted((out / part).rglob("*.png")) for part in ("train", "unlabeled", "test"))
     zeros = [path for path in train if path.parent.name == "zero"]
-    (unlabeled[0].with_name("copy.png")).write_bytes(test[0].read_bytes())
+    (out / "unlabeled/copy.png").write_bytes(test[0].read_bytes())
+    answers.append(f"unlabeled/copy.png,{test[0].parent.name}")
+    (out / "answers.csv").write_text("\n".join(answers) + "\n", encoding="utf-8")
     (out / "train/one/copy.png").write_bytes(zeros[0].read_bytes())  # one photo in two classes
     for path in (zeros[1], unlabeled[1], unlabeled[2]):
         path.write_bytes(path.read_bytes()[:100])

@@ -14,8 +14,8 @@ from meanteacher.config.console import one_line
 from meanteacher.config.errors import UserError
 
 COMMANDS = {
+    "inspect": ("meanteacher.inspection.command", "look at images of your own before training"),
     "train": ("meanteacher.runs.train", "train, resume or sweep: meanteacher train label=1000"),
-    "inspect": ("meanteacher.inspection.command", "look at a folder of images before training"),
     "predict": ("meanteacher.inference.command", "predict the classes of images with a finished run"),
     "compare": ("meanteacher.comparison.command", "compare methods from their results"),
     "recipes": ("meanteacher.comparison.recipes", "list the published recipes"),

@@ -1,4 +1,4 @@
-"""The command `meanteacher inspect DIR`: a look at a folder of images before training."""
+"""The command `meanteacher inspect DIR|CSV`: a look at images of your own before training."""
 
 import argparse
 from pathlib import Path
@@ -13,11 +13,13 @@ def parse(arguments: list[str]) -> argparse.Namespace:
     """The options. Raises UserError for values that are out of range."""
     parser = argparse.ArgumentParser(
         "meanteacher inspect",
-        description="Look at a folder of images before training: what is in it, what to mend, and how to start.",
+        description="Look at images before training: what is in it, what to mend, and how to start.",
         exit_on_error=False,
     )
     parser.add_argument(
-        "source", metavar="DIR", help="the folder with train/<class>/*, or <class>/*, and perhaps unlabeled/ and test/"
+        "source",
+        metavar="DIR|CSV",
+        help="a folder with train/<class>/*, or <class>/*, and perhaps unlabeled/, test/; or a table path,label[,part]",
     )
     parser.add_argument("--out", type=Path, default=Path(), metavar="FOLDER", help=f"where {PAGE} is written (here)")
     parser.add_argument(
@@ -52,10 +54,10 @@ def main(arguments: list[str]) -> int:
     from meanteacher.inspection.findings import examine
     from meanteacher.inspection.page import render_page
     from meanteacher.inspection.proposal import propose
-    from meanteacher.inspection.sources import read_folder
+    from meanteacher.inspection.sources import read_source
     from meanteacher.inspection.text import render_text
 
-    source = read_folder(options.source)
+    source = read_source(options.source)
     page = options.out / PAGE
     check_page(page, options.force)
     findings = examine(source)

@@ -113,11 +113,11 @@ def examine(source: Source) -> Findings:
     broken = [(file.name, each.error) for file, each in zip(source.files, facts, strict=True) if each.error]
     if len(broken) == len(facts):
         name, error = broken[0]
-        raise UserError(f"{source.root}: none of {len(facts)} images can be read, for example {name} ({error})")
+        raise UserError(f"{source.name}: none of {len(facts)} images can be read, for example {name} ({error})")
     findings = Findings(source=source, facts=facts, copies=find_copies(source, facts, small))
     for target in np.flatnonzero(findings.counts["train"] == 0):
         raise UserError(
-            f"{source.root}: none of the training images of class {source.classes[target]} can be read: add some that "
+            f"{source.name}: none of the training images of class {source.classes[target]} can be read: add some that "
             "can, or delete the class"
         )
     return findings

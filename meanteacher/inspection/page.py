@@ -17,7 +17,7 @@ def render_page(findings: Findings, proposal: Proposal) -> str:
     contacts, copies = make_sheets(findings, proposal.overrides)
     return render(
         Path(__file__).parent / "page.html.j2",
-        title=f"{printable(source.root.name)}: {summarize(findings)}",
+        title=f"{printable(Path(source.name).name)}: {summarize(findings)}",
         folder=printable(str(source.root)),
         remarks=list_remarks(findings, proposal.image_size),
         proposal=proposal,

@@ -43,7 +43,7 @@ def render_text(findings: Findings, proposal: Proposal) -> str:
     table = tabulate(rows[:MOST_CLASSES], ("class", "train", "test"), disable_numparse=[0])
     if len(rows) > MOST_CLASSES:
         table += f"\n… and {len(rows) - MOST_CLASSES} more classes"
-    lines = [f"{findings.source.root}: {summarize(findings)}", "", table, ""]
+    lines = [f"{printable(findings.source.name)}: {summarize(findings)}", "", table, ""]
     lines.append(paragraph("sizes", describe_sizes(findings)))
     lines.append(paragraph("balance", describe_balance(findings)))
     copies = {pair: near for pair, (_, near) in findings.copy_counts.items() if near}

@@ -11,12 +11,12 @@ from meanteacher.config.errors import UserError
 from meanteacher.inspection.findings import examine
 from meanteacher.inspection.reading import read_facts
 from meanteacher.inspection.remarks import list_remarks
-from meanteacher.inspection.sources import read_folder
+from meanteacher.inspection.sources import read_source
 
 
 @pytest.fixture(scope="module")
 def findings(tmp_path_factory):
-    return examine(read_folder(str(write_folder(tmp_path_factory.mktemp("photos") / "photos"))))
+    return examine(read_source(str(write_folder(tmp_path_factory.mktemp("photos") / "photos"))))
 
 
 def named(findings, groups):
@@ -63,7 +63,7 @@ def test_three_copies_are_one_group_and_each_of_them_counts(tmp_path):
     paths = fill(tmp_path, "train/a", 4, 0) + fill(tmp_path, "train/b", 3, 10) + fill(tmp_path, "test/a", 2, 20)
     for path in (paths[1], paths[-1]):
         path.write_bytes(paths[0].read_bytes())
-    findings = examine(read_folder(str(tmp_path)))
+    findings = examine(read_source(str(tmp_path)))
     assert [len(group) for group in findings.copies.exact] == [3] and not findings.copies.conflicts
     assert findings.copy_counts["train", "test"] == (2, 2) and findings.copy_counts["train", "train"] == (2, 2)
     assert findings.copy_counts["test", "test"] == (0, 0)
@@ -87,10 +87,10 @@ def test_a_folder_without_a_readable_image_is_refused(tmp_path):
     for path in fill(tmp_path, "train/a", 3, 0) + fill(tmp_path, "train/b", 3, 10):
         path.write_bytes(b"not an image")
     with pytest.raises(UserError, match="none of 6 images can be read"):
-        examine(read_folder(str(tmp_path)))
+        examine(read_source(str(tmp_path)))
     fill(tmp_path, "train/a", 3, 0)
     with pytest.raises(UserError, match="training images of class b can be read"):
-        examine(read_folder(str(tmp_path)))
+        examine(read_source(str(tmp_path)))
 
 
 @pytest.mark.parametrize("mode", ["RGB", "L", "CMYK", "RGBA", "P", "I;16"])
@@ -109,3 +109,17 @@ def test_a_large_photo_is_decoded_small_and_a_damaged_one_is_found_all_the_same(
     path.write_bytes(path.read_bytes()[:-3000])
     facts, pixels = read_facts(path)
     assert pixels is None and re.search("truncated", facts.error)
+
+
+def test_a_table_is_read_like_a_folder(tmp_path):
+    write_folder(tmp_path / "photos")
+    rows = [f"photos/train/owl/{i}.jpg,owl," for i in range(12)] + [
+        f"photos/train/ёж/{100 + i}.jpg,ёж," for i in range(4)
+    ]
+    rows += ["photos/unlabeled/card 1/200.jpg,,", "photos/test/owl/300.jpg,owl,test", "photos/test/ёж/400.jpg,ёж,test"]
+    (tmp_path / "labels.csv").write_text("\n".join(["path,label,part", *rows, "photos/gone.jpg,,"]), encoding="utf-8")
+    findings = examine(read_source(str(tmp_path / "labels.csv")))
+    counts = {part: counts.tolist() for part, counts in findings.counts.items()}
+    assert counts == {"train": [11, 4], "test": [1, 1], "unlabeled": [1]}
+    assert [name for name, _ in findings.broken] == ["photos/gone.jpg", "photos/train/owl/11.jpg"]
+    assert findings.source.overrides == {"dataset": "table", "dataset.file": str(tmp_path / "labels.csv")}

@@ -15,7 +15,7 @@ from meanteacher.data.splits import draw
 from meanteacher.inspection.findings import examine
 from meanteacher.inspection.proposal import EVALUATIONS, choose_validation, propose, round_steps
 from meanteacher.inspection.quoting import join_command, quote_value
-from meanteacher.inspection.sources import read_folder
+from meanteacher.inspection.sources import read_source
 from meanteacher.inspection.timing import Speed, measure_speed, noise
 from meanteacher.inspection.weights import CachedWeights
 
@@ -36,7 +36,7 @@ def proposed(findings, **options):
 
 @pytest.fixture(scope="module")
 def findings(tmp_path_factory):
-    return examine(read_folder(str(write_folder(tmp_path_factory.mktemp("photos") / "it's 1,2"))))
+    return examine(read_source(str(write_folder(tmp_path_factory.mktemp("photos") / "it's 1,2"))))
 
 
 def read_by_hydra(override):
@@ -73,7 +73,7 @@ def test_copies_and_elongated_images_change_the_command(findings, tmp_path):
     overrides = proposed(findings).overrides
     assert overrides["dataset.exclude_duplicates"] == "near" and overrides["dataset.resize"] == "pad"
     fill(tmp_path, "train/a", 12, 0), fill(tmp_path, "train/b", 12, 50), fill(tmp_path, "test/a", 4, 90)
-    plain = proposed(examine(read_folder(str(tmp_path)))).overrides
+    plain = proposed(examine(read_source(str(tmp_path)))).overrides
     for key in ("dataset.broken", "dataset.exclude_duplicates", "dataset.resize", "trainer.labeled_sampling"):
         assert key not in plain
     assert plain["method"] == "supervised", "there are no unlabeled images"
