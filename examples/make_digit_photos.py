@@ -3,8 +3,8 @@
 OUT gets train/<class>/* with 151 labels, unlabeled/* and test/<class>/*, for the digits 0, 1, 3, 6 and 7. The photos
 are as photos of one's own are: of 24 to 80 pixels, not all square, some gray, some stored sideways with the orientation
 in their EXIF data, and three broken. One class has 10 labels only, one photo of the test part is also among the
-unlabeled ones, and one photo lies in two classes. OUT/answers.csv has the classes of the unlabeled photos, which label_digit_photos.py
-uses in place of a person. Nothing is downloaded, and every call writes the same photos.
+unlabeled ones, and one photo lies in two classes. OUT/answers.csv has the classes of the unlabeled photos, for
+label_digit_photos.py. Nothing is downloaded, and every call writes the same photos.
 """
 
 import random
