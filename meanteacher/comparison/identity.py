@@ -37,12 +37,13 @@ def planned_fields(fields: dict) -> dict:
 
 
 def variant_fields(result: Result) -> dict:
-    """All that a method may choose for itself: its own settings, the optimizer's, those of the averaged weights, and
-    those of the views that it alone uses."""
+    """All that a method may choose for itself: its own settings, the optimizer's, those of the averaged weights, those
+    of the views that it alone uses, and how the labeled images are drawn."""
     settings = result.settings or {}
     views = {name: value for name, value in settings_of(settings, ("augment",)).items() if of_own_view(name)}
-    average = {f"trainer.{k}": v for k, v in settings.get("trainer", {}).items() if k.startswith("average_")}
-    return settings_of(settings, ("method", "optimizer")) | average | views
+    trainer = settings_of(settings, ("trainer",))
+    own = {k: v for k, v in trainer.items() if k.startswith("trainer.average_") or k == "trainer.labeled_sampling"}
+    return settings_of(settings, ("method", "optimizer")) | own | views
 
 
 def of_own_view(name: str) -> bool:

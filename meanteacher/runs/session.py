@@ -102,6 +102,7 @@ class Session:
             unlabeled_batch=keys.unlabeled_batch if self.method.views.unlabeled else 0,
             seed=settings.seed,
             storage=train,
+            balanced=keys.labeled_sampling == "balanced",
         )
         self.batches = Batches(loader=loader, augment=self.augment, seed=settings.seed, device=self.device)
         optimizer = build_optimizer(
