@@ -11,7 +11,8 @@ import torch
 from torch import Tensor
 
 from meanteacher.config.errors import UserError
-from meanteacher.data.decoding import _convert_to_rgb
+from meanteacher.config.types import Resize
+from meanteacher.data.decoding import describe_failure, read_image, resize_image
 
 ONE_OF = "give paths, Pillow images, uint8 arrays [N, H, W, C] or [H, W, C], or uint8 tensors [N, C, H, W] or [C, H, W]"
 
@@ -57,11 +58,11 @@ def check_pixels(images: Tensor) -> None:
 class ImageReader:
     """Brings images to the shape [C, H, W] that a network takes; several are decoded at a time.
 
-    An image of another size is resized so that the shorter side fits, and cropped at the center.
+    resize: what happens to images of other proportions; see `meanteacher.data.decoding.resize_image`.
     """
 
-    def __init__(self, shape: tuple[int, int, int]):
-        self.shape = shape
+    def __init__(self, shape: tuple[int, int, int], resize: Resize):
+        self.shape, self.resize = shape, resize
 
     def batches(self, images: Sequence[Any] | Tensor, size: int) -> Iterator[ImageBatch]:
         """Batches of at most `size` images, in order. While one is used, the next one is read."""
@@ -90,42 +91,25 @@ class ImageReader:
             except UserError:
                 raise
             except Exception as error:  # Pillow's decoders raise errors of many types
-                return getattr(error, "strerror", None) or " ".join(str(error).split()) or type(error).__name__
+                return describe_failure(error)
             return None
 
         return ImageBatch(torch.from_numpy(pixels), list(pool.map(read_into, range(len(images)))))
 
     def read_one(self, image: Any) -> np.ndarray:
-        """One image as uint8 [C, H, W]. Raises the errors of Pillow, and UserError for a type that is not an image."""
+        """One image as uint8 [C, H, W]. Raises UserError for a type that is not an image, and as `read_image` does."""
         from PIL import Image
 
-        if isinstance(image, (str, Path)):
-            with Image.open(image) as file:
-                return self.fit(file)
-        if isinstance(image, Image.Image):
-            return self.fit(image)
         if isinstance(image, np.ndarray):
             image = torch.from_numpy(np.ascontiguousarray(image if image.ndim > 2 else image[..., None])).movedim(-1, 0)
-        if not isinstance(image, Tensor):
+        if isinstance(image, Tensor):
+            check_pixels(image)
+            pixels = image.cpu().movedim(0, -1).contiguous().numpy()
+            image = Image.fromarray(pixels[..., 0] if len(image) == 1 else pixels)
+        if not isinstance(image, (str, Path, Image.Image)):
             raise UserError(f"images: cannot be of type {type(image).__name__}; {ONE_OF}")
-        check_pixels(image)
-        return self.fit(
-            Image.fromarray(
-                image.cpu().movedim(0, -1).numpy().squeeze(-1)
-                if len(image) == 1
-                else image.cpu().movedim(0, -1).contiguous().numpy()
-            )
-        )
-
-    def fit(self, image: Any) -> np.ndarray:
-        """A Pillow image, rotated as its EXIF data says, as uint8 [C, H, W]."""
-        from PIL import Image, ImageOps
-
-        channels, height, width = self.shape
-        image = _convert_to_rgb(ImageOps.exif_transpose(image))
+        channels, *size = self.shape
+        image = read_image(image)
         if channels == 1:
-            image = image.convert("L")
-        if image.size != (width, height):
-            image = ImageOps.fit(image, (width, height), Image.Resampling.BILINEAR)
-        pixels = np.asarray(image)
-        return pixels[None] if channels == 1 else pixels.transpose(2, 0, 1)
+            image = image.convert("L").convert("RGB")
+        return resize_image(image, image_size=tuple(size), resize=self.resize)[:channels]

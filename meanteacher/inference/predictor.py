@@ -40,7 +40,7 @@ class Predictor:
     ):
         self.model, self.augment, self.deployment, self.network = model, augment, deployment, network
         self.device, self.precision, self.batch = device, precision, batch
-        self.reader = ImageReader(deployment.image_shape)
+        self.reader = ImageReader(deployment.image_shape, deployment.resize)
 
     @property
     def classes(self) -> list[str]:

@@ -55,7 +55,7 @@ def write_deployment(session: Session) -> None:
         digest=session.run_dir.digest,
         classes=data.classes,
         image_shape=data.train.pixels.shape[1:],
-        resize="crop",
+        resize=session.settings.dataset.node.get("resize", "crop"),
         normalization=store_normalization(session.augment.normalize.state_dict(), folder),
         networks=networks,
         deployed=session.deployed,
