@@ -1,0 +1,78 @@
+"""Suspected label errors by confident learning (Northcutt, Jiang & Chuang 2021, arXiv 1911.00068), with cleanlab."""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from meanteacher.config.errors import UserError
+
+FOLDS = 5
+"""Folds of the cross-validation; fewer where a class has fewer images."""
+
+NEIGHBORS = 10
+"""The neighbors whose labels `neighbor_probabilities` counts."""
+
+
+@dataclass(frozen=True)
+class LabelErrors:
+    """Images whose label is probably wrong, the most suspicious first.
+
+    rows: int64 [n]; suggested: int64 [n], the class that the others speak for. quality: float64 [N], of all images: the
+    out-of-sample probability of the label.
+    """
+
+    rows: np.ndarray
+    suggested: np.ndarray
+    quality: np.ndarray
+
+
+def classifier_probabilities(features: np.ndarray, labels: np.ndarray, seed: int) -> np.ndarray:
+    """Probabilities of a logistic regression on the features, for images that it was not fitted to: float64 [N, K].
+
+    features: float [N, D]; labels: int64 [N], 0 to K − 1, at least 2 of each class. By stratified cross-validation.
+    """
+    from sklearn.linear_model import LogisticRegression
+    from sklearn.model_selection import StratifiedKFold, cross_val_predict
+    from sklearn.pipeline import make_pipeline
+    from sklearn.preprocessing import StandardScaler
+
+    folds = min(FOLDS, int(np.bincount(labels).min()))
+    classifier = make_pipeline(StandardScaler(), LogisticRegression(max_iter=1000))
+    splits = StratifiedKFold(folds, shuffle=True, random_state=seed)
+    return cross_val_predict(classifier, features, labels, cv=splits, method="predict_proba")
+
+
+def neighbor_probabilities(features: np.ndarray, labels: np.ndarray) -> np.ndarray:
+    """Shares of each class among the nearest other images, by the cosine of the features: float64 [N, K].
+
+    features: float [N, D]; labels: int64 [N], 0 to K − 1. Each class counts as one more neighbor among all classes, so
+    that no probability is 0.
+    """
+    from sklearn.neighbors import NearestNeighbors
+
+    unit = features / np.maximum(np.linalg.norm(features, axis=1, keepdims=True), 1e-12)
+    count = min(NEIGHBORS, len(labels) - 1)
+    nearest = NearestNeighbors(n_neighbors=count).fit(unit).kneighbors(return_distance=False)
+    classes = int(labels.max()) + 1
+    votes = (labels[nearest][:, :, None] == np.arange(classes)).sum(axis=1) + 1 / classes
+    return votes / votes.sum(axis=1, keepdims=True)
+
+
+def find_label_errors(labels: np.ndarray, probabilities: np.ndarray, rule: str) -> LabelErrors:
+    """The images whose label confident learning rejects, those with the least probability of their label first.
+
+    labels: int64 [N], 0 to K − 1, each class at least once; probabilities: float64 [N, K], out-of-sample. rule:
+    `filter_by` of cleanlab's `find_label_issues`. Raises UserError if cleanlab is not installed.
+    """
+    try:
+        from cleanlab.filter import find_label_issues
+    except ImportError:
+        raise UserError("meanteacher audit needs cleanlab; pip install -e '.[audit]' brings it") from None
+    ranked = find_label_issues(
+        labels, probabilities, filter_by=rule, return_indices_ranked_by="self_confidence", n_jobs=1
+    )
+    rows = np.asarray(ranked, np.int64)
+    others = probabilities[rows].copy()
+    others[np.arange(len(rows)), labels[rows]] = -1
+    quality = probabilities[np.arange(len(labels)), labels]
+    return LabelErrors(rows, others.argmax(axis=1), quality)
