@@ -42,6 +42,10 @@ def classifier_probabilities(features: np.ndarray, labels: np.ndarray, seed: int
     return cross_val_predict(classifier, features, labels, cv=splits, method="predict_proba")
 
 
+def out_of_sample_probabilities(features, labels, seed):
+    return neighbor_probabilities(features, labels)
+
+
 def neighbor_probabilities(features: np.ndarray, labels: np.ndarray) -> np.ndarray:
     """Shares of each class among the nearest other images, by the cosine of the features: float64 [N, K].
 

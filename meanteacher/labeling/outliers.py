@@ -21,7 +21,7 @@ def neighbor_distances(features: np.ndarray, reference: np.ndarray, among: bool)
 
 
 def energies(logits: np.ndarray) -> np.ndarray:
-    """−log Σ exp of the logits: float [N, K] → [N], larger for unfamiliar images (Liu et al. 2020, arXiv 2010.03759)."""
+    """−log Σ exp of the logits: float [N, K] → [N], large for unfamiliar images (Liu et al. 2020, arXiv 2010.03759)."""
     from scipy.special import logsumexp
 
     return -logsumexp(logits, axis=1)

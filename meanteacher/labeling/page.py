@@ -19,7 +19,7 @@ def render_label_page(run: RunImages, choice: Choice) -> str:
     """The page on which the chosen images get their labels. It holds the table of all images that it completes."""
     table = image_table(run, choice.positions)
     rows = {path: row for row, path in enumerate(table["paths"]) if table["parts"][row] != "test"}
-    chosen_rows = [rows[run.path_of(position)] for position in choice.positions]
+    chosen_rows = [rows[run.training_paths[position]] for position in choice.positions]
     values, guesses = choice.probabilities.topk(2, dim=1)
     page = {
         "classes": run.classes,
@@ -33,7 +33,11 @@ def render_label_page(run: RunImages, choice: Choice) -> str:
         "images": [
             {"row": row, "guesses": classes, "probabilities": [round(p, 4) for p in probabilities], "picture": picture}
             for row, classes, probabilities, picture in zip(
-                chosen_rows, guesses.tolist(), values.tolist(), thumbnails(run, choice.positions), strict=True
+                chosen_rows,
+                guesses.tolist(),
+                values.tolist(),
+                thumbnails(run, [run.training_place(position) for position in choice.positions]),
+                strict=True,
             )
         ],
     }

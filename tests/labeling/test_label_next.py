@@ -107,7 +107,7 @@ def test_bad_input_is_one_line(finished_run, tmp_path, capsys):
 def test_table_keeps_validation_images_for_a_split(run, tmp_path):
     chosen = unseen(run)[:3]
     table = image_table(run, chosen)
-    new = dict.fromkeys(run.path_of(i) for i in chosen)
+    new = dict.fromkeys(run.training_paths[i] for i in chosen)
     file = tmp_path / "labels.csv"
     with file.open("w", newline="") as stream:
         writer = csv.writer(stream)
@@ -163,7 +163,7 @@ def test_labels_set_in_a_browser_are_saved_kept_and_read(run, tmp_path):
     rows = {row["path"]: row for row in read_csv(saved)}
     assert len(rows) == len(renamed.data.train.names) + len(renamed.data.test.names)
     for i, position in enumerate(choice.positions):
-        row = rows[renamed.path_of(position)]
+        row = rows[renamed.training_paths[position]]
         assert (row["label"], row["part"]) == (expected.get(i, ""), "train")
     assert sum(bool(row["label"]) for row in rows.values() if row["part"] == "train") == 21 + 24 + 5
     figures = re.sub(r'title="[^"]*"', "", re.search(r"<main.*?</main>", shown, re.DOTALL)[0])
