@@ -21,6 +21,7 @@ ADDED_KEYS: dict[str, Any] = {
     "method.weighting.alignment_start": "uniform",
     "model.first_blocks": "preactivated",
     "model.train": "all",
+    "trainer.labeled_sampling": "natural",
     **dict.fromkeys(SCENARIO),
 }
 """Each added key with the value that it stands for where it is missing."""

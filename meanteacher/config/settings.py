@@ -55,6 +55,7 @@ class TrainerSettings(Frozen):
     compile: Literal["auto", "always", "never"]
     labeled_batch: PositiveInt
     unlabeled_batch: PositiveInt
+    labeled_sampling: Literal["natural", "balanced"] = "natural"
     eval_batch: PositiveInt
     average_decay: Decay
     average_warmup: bool
