@@ -11,9 +11,6 @@ from meanteacher.inference import load
 from meanteacher.labeling import label_errors, outliers
 from meanteacher.labeling.run_images import Place, RunImages
 
-RULE = "both"
-"""The rule of confident learning; see results/audit.md."""
-
 
 @dataclass(frozen=True, kw_only=True)
 class Finding:
@@ -77,8 +74,8 @@ def find_label_errors(run: RunImages, features: np.ndarray) -> tuple[list[Findin
     notes = [f"labels not audited because they are the only one of their class: {', '.join(single)}"] if single else []
     rows = np.flatnonzero(np.isin(targets, enough))
     labels = np.searchsorted(enough, targets[rows])
-    probabilities = label_errors.out_of_sample_probabilities(features[rows], labels, seed=run.settings.seed)
-    errors = label_errors.find_label_errors(labels, probabilities, RULE)
+    probabilities = label_errors.neighbor_probabilities(features[rows], labels)
+    errors = label_errors.find_label_errors(labels, probabilities)
     return [
         Finding(
             kind="label",
@@ -97,7 +94,7 @@ def find_foreign(run: RunImages, known: np.ndarray, others: np.ndarray, unlabele
     if len(others):
         distances = np.concatenate([usual, outliers.neighbor_distances(others, known, among=False)])
     positions = np.concatenate([run.known, unlabeled])
-    far = np.flatnonzero(outliers.far_out(distances, usual))
+    far = np.flatnonzero(outliers.outside_fence(distances, usual))
     return [
         Finding(kind="foreign", image=run.training_place(positions[row]), score=float(distances[row]))
         for row in far[np.argsort(-distances[far], kind="stable")]

@@ -20,14 +20,7 @@ def neighbor_distances(features: np.ndarray, reference: np.ndarray, among: bool)
     return distances[:, -1]
 
 
-def energies(logits: np.ndarray) -> np.ndarray:
-    """−log Σ exp of the logits: float [N, K] → [N], large for unfamiliar images (Liu et al. 2020, arXiv 2010.03759)."""
-    from scipy.special import logsumexp
-
-    return -logsumexp(logits, axis=1)
-
-
-def far_out(scores: np.ndarray, reference: np.ndarray) -> np.ndarray:
-    """Which scores lie above the outer fence of the reference, Q3 + 3 (Q3 − Q1): bool [N] (Tukey 1977)."""
-    low, high = np.quantile(reference, [0.25, 0.75])
-    return scores > high + 3 * (high - low)
+def outside_fence(scores: np.ndarray, usual: np.ndarray) -> np.ndarray:
+    """Which scores lie above the inner fence of the usual ones, Q3 + 1.5 (Q3 − Q1): bool [N] (Tukey 1977)."""
+    low, high = np.quantile(usual, [0.25, 0.75])
+    return scores > high + 1.5 * (high - low)

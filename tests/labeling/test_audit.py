@@ -5,7 +5,6 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from scipy.special import logsumexp
 
 from meanteacher.config.cli import main
 from meanteacher.data.duplicates import Signatures
@@ -71,6 +70,11 @@ def test_distance_is_to_the_fifth_nearest_other_image():
     assert outliers.neighbor_distances(reference, reference, among=True) == pytest.approx(expected)
 
 
+def test_fence_is_one_and_a_half_times_the_middle_half_above_it():
+    usual = np.arange(101.0)  # quartiles 25 and 75
+    assert outliers.outside_fence(np.array([149.0, 150.0, 151.0]), usual).tolist() == [False, False, True]
+
+
 def test_copies_are_paired_with_the_first_of_their_kind():
     rng = np.random.default_rng(0)
     images = np.repeat(np.repeat(rng.integers(0, 256, (6, 3, 8, 8)), 4, axis=2), 4, axis=3).astype(np.uint8)
@@ -83,7 +87,7 @@ def test_copies_are_paired_with_the_first_of_their_kind():
 
 def test_copies_with_other_labels_come_first(run):
     train, test = run.data.train, run.data.test
-    pixels, (first, second, third) = train.pixels.copy(), run.known[:3]
+    pixels, first, third = train.pixels.copy(), run.known[0], run.known[2]
     other = next(i for i in run.known if train.targets[i] != train.targets[first])
     pixels[other] = pixels[first]
     pixels[third] = test.pixels[0]

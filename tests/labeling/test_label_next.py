@@ -17,6 +17,7 @@ from browser import needs_browser, rendered
 from meanteacher.config.cli import main
 from meanteacher.config.errors import UserError
 from meanteacher.data import splits
+from meanteacher.data.table import table
 from meanteacher.inference import load
 from meanteacher.labeling.choice import choose_next, find_candidates
 from meanteacher.labeling.label_next import label_next
@@ -168,6 +169,12 @@ def test_labels_set_in_a_browser_are_saved_kept_and_read(run, tmp_path):
     assert sum(bool(row["label"]) for row in rows.values() if row["part"] == "train") == 21 + 24 + 5
     figures = re.sub(r'title="[^"]*"', "", re.search(r"<main.*?</main>", shown, re.DOTALL)[0])
     assert "&lt;b&gt;" in figures and "<b>" not in figures
+    file = tmp_path / "labels.csv"
+    file.write_text(saved.replace(renamed.training_paths[-1].replace('"', '""'), run.training_paths[-1]))
+    reading = {"image_size": 8, "resize": "crop", "broken": "error", "exclude_duplicates": "none"}
+    data = table(file=str(file), data_dir=str(tmp_path / "data"), **reading)
+    assert data.classes == run.classes and (data.train.targets >= 0).sum() == 21 + 24 + 5
+    assert len(data.test.targets) == len(run.data.test.targets)
     again = rendered(page, tmp_path / "profile", SHOW)
     assert "5 of 8 labeled" in again, "labels are kept in the browser"
 
