@@ -11,6 +11,9 @@ from meanteacher.inference import load
 from meanteacher.labeling import label_errors, outliers
 from meanteacher.labeling.run_images import Place, RunImages
 
+LEAST_AGREEMENT = 0.8
+"""Where fewer labels than this share are those of most similar images, the findings are said to be doubtful."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Finding:
@@ -64,7 +67,7 @@ def audit_run(run: RunImages) -> Audit:
 
 
 def find_label_errors(run: RunImages, features: np.ndarray) -> tuple[list[Finding], list[str]]:
-    """Suspected label errors, and a note on classes with a single label. features: float32 [N, D] of `run.known`."""
+    """Suspected label errors, and notes on what they are worth. features: float32 [N, D] of `run.known`."""
     targets = run.data.train.targets[run.known]
     counts = np.bincount(targets, minlength=len(run.classes))
     enough = np.flatnonzero(counts >= 2)
@@ -75,6 +78,12 @@ def find_label_errors(run: RunImages, features: np.ndarray) -> tuple[list[Findin
     rows = np.flatnonzero(np.isin(targets, enough))
     labels = np.searchsorted(enough, targets[rows])
     probabilities = label_errors.neighbor_probabilities(features[rows], labels)
+    agreeing = float((probabilities.argmax(axis=1) == labels).mean())
+    if agreeing < LEAST_AGREEMENT:
+        notes.append(
+            f"only {100 * agreeing:.0f} % of the labels are those of most similar images: the network cannot tell the classes "
+            "apart well enough, so many of the labels below are right"
+        )
     errors = label_errors.find_label_errors(labels, probabilities)
     return [
         Finding(

@@ -7,7 +7,7 @@ import numpy as np
 from meanteacher.config.errors import UserError
 
 NEIGHBORS = 10
-"""The neighbors whose labels `neighbor_probabilities` counts."""
+"""The neighbors whose labels `neighbor_probabilities` counts; fewer where the classes have fewer images on average."""
 
 RULE = "prune_by_class"
 """How confident learning selects images. With these probabilities it was the best of five in results/audit.md."""
@@ -34,10 +34,10 @@ def neighbor_probabilities(features: np.ndarray, labels: np.ndarray) -> np.ndarr
     """
     from sklearn.neighbors import NearestNeighbors
 
-    unit = features / np.maximum(np.linalg.norm(features, axis=1, keepdims=True), 1e-12)
-    count = min(NEIGHBORS, len(labels) - 1)
-    nearest = NearestNeighbors(n_neighbors=count).fit(unit).kneighbors(return_distance=False)
     classes = int(labels.max()) + 1
+    unit = features / np.maximum(np.linalg.norm(features, axis=1, keepdims=True), 1e-12)
+    count = min(NEIGHBORS, max(1, len(labels) // classes - 1))
+    nearest = NearestNeighbors(n_neighbors=count).fit(unit).kneighbors(return_distance=False)
     votes = (labels[nearest][:, :, None] == np.arange(classes)).sum(axis=1) + 1 / classes
     return votes / votes.sum(axis=1, keepdims=True)
 

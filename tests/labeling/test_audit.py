@@ -51,6 +51,13 @@ def test_wrong_labels_are_found_with_their_true_class():
     assert (np.diff(errors.quality[errors.rows]) >= 0).all()
 
 
+def test_classes_of_three_images_have_two_neighbors_each():
+    features, labels = clusters(each=3)
+    probabilities = label_errors.neighbor_probabilities(features, labels)
+    assert probabilities[np.arange(12), labels] == pytest.approx(2.25 / 3)
+    assert not len(label_errors.find_label_errors(labels, probabilities).rows)
+
+
 def test_right_labels_are_left_alone():
     features, labels = clusters()
     assert not len(label_errors.find_label_errors(labels, label_errors.neighbor_probabilities(features, labels)).rows)
@@ -116,6 +123,13 @@ def test_a_class_with_one_label_is_named(run):
     audit = audit_run(small)
     assert run.classes[2] in audit.notes[0]
     assert not any(each.image.label == run.classes[2] for each in audit.of_kind("label"))
+
+
+def test_an_unable_network_is_named(run):
+    targets = run.data.train.targets.copy()
+    targets[run.known] = np.random.default_rng(0).integers(0, 3, len(run.known))
+    audit = audit_run(replace(run, data=replace(run.data, train=replace(run.data.train, targets=targets))))
+    assert "cannot tell the classes" in audit.notes[0] and not audit_run(run).notes
 
 
 def test_command_writes_table_and_page(finished_run, tmp_path, capsys):
