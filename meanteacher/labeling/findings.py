@@ -81,8 +81,8 @@ def find_label_errors(run: RunImages, features: np.ndarray) -> tuple[list[Findin
     agreeing = float((probabilities.argmax(axis=1) == labels).mean())
     if agreeing < LEAST_AGREEMENT:
         notes.append(
-            f"only {100 * agreeing:.0f} % of the labels are those of most similar images: the network cannot tell the classes "
-            "apart well enough, so many of the labels below are right"
+            f"only {100 * agreeing:.0f} % of the labels are those of most similar images: the network cannot tell the "
+            "classes apart well enough, so many of the labels below are right"
         )
     errors = label_errors.find_label_errors(labels, probabilities)
     return [
