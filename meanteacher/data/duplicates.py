@@ -33,7 +33,7 @@ MIN_CONTRAST = 4
 
 _BANDS = MAX_DISTANCE + 1
 _PAIRS = 4_000_000
-_BATCH = 1024
+_BATCH_BYTES = 32 * 2**20
 _ORDER = (np.arange(8) * 8 + (np.arange(8) + np.arange(8)[:, None]) % 8).reshape(-1)
 """Bit order of the hash: each band takes one bit from every row and every column, so that few images share a band."""
 
@@ -71,8 +71,9 @@ def copy_without(dataset: Dataset, rows: np.ndarray, folder: Path) -> Dataset:
         images: Images = getattr(dataset, part)
         read = make_reader(images.pixels)
         pixels = allocate(folder=folder, part=part, shape=(len(positions), *images.pixels.shape[1:]))
-        for start in range(0, len(positions), _BATCH):
-            batch = positions[start : start + _BATCH]
+        size = batch_size(images.pixels)
+        for start in range(0, len(positions), size):
+            batch = positions[start : start + size]
             pixels[start : start + len(batch)] = read(batch)
         names = [images.names[row] for row in positions]
         parts[part] = Images(pixels=pixels, targets=images.targets[positions], names=names)
@@ -173,9 +174,9 @@ class Signatures:
 
 def signature_batches(pixels: np.ndarray) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray]]:
     """The arrays of `Signatures`, for consecutive images."""
-    (height, width), read = pixels.shape[2:], make_reader(pixels)
-    for start in range(0, len(pixels), _BATCH):
-        images = read(np.arange(start, min(start + _BATCH, len(pixels))))
+    (height, width), read, size = pixels.shape[2:], make_reader(pixels), batch_size(pixels)
+    for start in range(0, len(pixels), size):
+        images = read(np.arange(start, min(start + size, len(pixels))))
         hashes = [int.from_bytes(hashlib.blake2b(image.tobytes(), digest_size=8).digest(), "big") for image in images]
         gray = shrink(images.mean(axis=1, dtype=np.float32), averaging(height, 8), averaging(width, 9))
         bits = np.packbits((gray[:, :, 1:] > gray[:, :, :-1]).reshape(-1, 64)[:, _ORDER], axis=1)
@@ -185,6 +186,11 @@ def signature_batches(pixels: np.ndarray) -> Iterator[tuple[np.ndarray, np.ndarr
             np.ascontiguousarray(bits).view(np.uint64)[:, 0],
             thumbnails.reshape(len(images), -1),
         )
+
+
+def batch_size(pixels: np.ndarray) -> int:
+    """How many images of this size are read at once."""
+    return max(1, min(1024, _BATCH_BYTES // pixels[0].nbytes))
 
 
 def averaging(size: int, count: int) -> np.ndarray:

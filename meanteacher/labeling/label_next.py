@@ -1,13 +1,11 @@
 """The command `meanteacher label-next RUN [N]`: which unlabeled images of a run to label next, and a page to do it."""
 
 import argparse
-import csv
-import io
 from collections import Counter
 from pathlib import Path
 
-from meanteacher.config.errors import UserError
 from meanteacher.config.files import write_atomically
+from meanteacher.labeling.tables import refuse_to_overwrite, table_text
 
 DEFAULT = "mixed"
 """The strategy that is used where none is named."""
@@ -35,7 +33,7 @@ def label_next(
     folder.mkdir(parents=True, exist_ok=True)
     rows = choice_rows(images, choice)
     describe(images, choice, rows)
-    contents = {"label-next.csv": table_text(rows), "label-next.html": render_label_page(images, choice)}
+    contents = {"label-next.csv": table_text(list(rows[0]), rows), "label-next.html": render_label_page(images, choice)}
     return {name: write_atomically(folder / name, content) for name, content in contents.items()}
 
 
@@ -46,7 +44,7 @@ def choice_rows(images, choice) -> list[dict[str, str | int]]:
     return [
         {
             "rank": rank,
-            "path": images.path_of(position),
+            "path": images.training_paths[position],
             "guess": names[first],
             "probability": f"{p:.4f}",
             "second_guess": names[second],
@@ -57,15 +55,6 @@ def choice_rows(images, choice) -> list[dict[str, str | int]]:
             zip(choice.positions.tolist(), classes.tolist(), values.tolist(), choice.scores.tolist(), strict=True), 1
         )
     ]
-
-
-def table_text(rows: list[dict]) -> bytes:
-    """The rows as CSV in UTF-8. Bytes of file names that are not UTF-8 stay as they are."""
-    text = io.StringIO(newline="")
-    writer = csv.DictWriter(text, list(rows[0]), lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(rows)
-    return text.getvalue().encode("utf-8", errors="surrogateescape")
 
 
 def describe(images, choice, rows: list[dict]) -> None:
@@ -100,9 +89,3 @@ def main(arguments: list[str]) -> int:
     print("\n".join(map(str, files.values())))
     print("Open the page in a browser, label the images and save labels.csv; the page says how to train with it.")
     return 0
-
-
-def refuse_to_overwrite(folder: Path, names: list[str], force: bool) -> None:
-    """Raise UserError if one of the files exists and `force` is False."""
-    if (present := [name for name in names if (folder / name).exists()]) and not force:
-        raise UserError(f"{folder / present[0]} exists; choose another --out FOLDER, or replace it with --force")

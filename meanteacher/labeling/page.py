@@ -2,12 +2,14 @@
 
 import hashlib
 from pathlib import Path
-from typing import Any
 
+from meanteacher.config.templates import render
 from meanteacher.labeling.choice import Choice
 from meanteacher.labeling.retraining import image_table, reads_new_labels, retraining_command
 from meanteacher.labeling.run_images import RunImages
 from meanteacher.labeling.thumbnails import thumbnails
+
+TEMPLATES = Path(__file__).parent
 
 KEYS = "1234567890abcdefghijklmnopqrstuvwxyz"
 """Keys of the page that set the classes, in their order; classes beyond have none."""
@@ -17,7 +19,7 @@ def render_label_page(run: RunImages, choice: Choice) -> str:
     """The page on which the chosen images get their labels. It holds the table of all images that it completes."""
     table = image_table(run, choice.positions)
     rows = {path: row for row, path in enumerate(table["paths"]) if table["parts"][row] != "test"}
-    chosen_rows = [rows[run.path_of(position)] for position in choice.positions]
+    chosen_rows = [rows[run.training_paths[position]] for position in choice.positions]
     values, guesses = choice.probabilities.topk(2, dim=1)
     page = {
         "classes": run.classes,
@@ -31,12 +33,16 @@ def render_label_page(run: RunImages, choice: Choice) -> str:
         "images": [
             {"row": row, "guesses": classes, "probabilities": [round(p, 4) for p in probabilities], "picture": picture}
             for row, classes, probabilities, picture in zip(
-                chosen_rows, guesses.tolist(), values.tolist(), thumbnails(run, choice.positions), strict=True
+                chosen_rows,
+                guesses.tolist(),
+                values.tolist(),
+                thumbnails(run, [run.training_place(position) for position in choice.positions]),
+                strict=True,
             )
         ],
     }
-    return render(
-        "label_next.html.j2",
+    text = render(
+        TEMPLATES / "label_next.html.j2",
         title=f"Label {len(choice.positions)} images of {run.data.name}",
         by=choice.by,
         candidates=choice.candidates,
@@ -44,23 +50,9 @@ def render_label_page(run: RunImages, choice: Choice) -> str:
         new=reads_new_labels(run, choice.positions),
         page=page,
     )
+    return text.encode("utf-8", errors="replace").decode()  # bytes of file names that are not UTF-8
 
 
 def page_digest(names: list[str]) -> str:
     """Identifies the images and classes of a page, so that a browser finds its earlier labels again."""
     return hashlib.blake2b("\0".join(names).encode(errors="surrogateescape"), digest_size=8).hexdigest()
-
-
-def render(template: str, **values: Any) -> str:
-    """A template of this folder with these values, all of them escaped."""
-    from jinja2 import Environment, FileSystemLoader, StrictUndefined
-
-    environment = Environment(
-        loader=FileSystemLoader(Path(__file__).parent),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    text = environment.get_template(template).render(**values)
-    return text.encode("utf-8", errors="replace").decode()  # bytes of file names that are not UTF-8

@@ -29,9 +29,9 @@ def image_table(run: RunImages, chosen: np.ndarray) -> dict[str, list]:
     labels = np.where(np.isin(used, run.known), run.data.train.targets[used], -1).tolist()
     held_out = np.isin(used, run.split.validation) & (not reads_new_labels(run, chosen))
     parts = ["validation" if held else "train" for held in held_out]
-    paths = [run.path_of(position) for position in used]
+    paths = [run.training_paths[position] for position in used]
     if run.test_files:
-        paths += map(str, run.test_files)
+        paths += run.test_paths
         labels += run.data.test.targets.tolist()
         parts += ["test"] * len(run.test_files)
     return {"paths": paths, "labels": labels, "parts": parts}

@@ -26,6 +26,16 @@ _PLACES = ("root", "file", "data_dir")
 
 
 @dataclass(frozen=True, kw_only=True)
+class Place:
+    """An image of a run. part: labeled, validation, unlabeled or test; row: its position in the training or test part;
+    label: the name of its class, "" where the run has not seen it."""
+
+    part: str
+    row: int
+    label: str
+
+
+@dataclass(frozen=True, kw_only=True)
 class RunImages:
     """A finished run with its images. folder: the run folder; split: which images it used for what."""
 
@@ -54,9 +64,40 @@ class RunImages:
         """The same for the test images."""
         return files_of(self.settings, self.data.test)
 
-    def path_of(self, position: int) -> str:
-        """How a table names a training image: by the absolute path of its file, or else by its name."""
-        return str(self.files[position]) if self.files else self.data.train.names[position]
+    def training_place(self, position: int) -> Place:
+        """A training image."""
+        if position not in self.known:
+            return Place(part="unlabeled", row=int(position), label="")
+        part = "validation" if position in self.split.validation else "labeled"
+        return Place(part=part, row=int(position), label=self.classes[self.data.train.targets[position]])
+
+    def test_place(self, position: int) -> Place:
+        """A test image."""
+        return Place(part="test", row=int(position), label=self.classes[self.data.test.targets[position]])
+
+    def file_of(self, place: Place) -> Path | None:
+        """The file of an image; None for a data set that is not made of files."""
+        files = self.test_files if place.part == "test" else self.files
+        return files[place.row] if files else None
+
+    def path_of(self, place: Place) -> str:
+        """How a table names an image: by the absolute path of its file, or else by its name in the data set."""
+        return (self.test_paths if place.part == "test" else self.training_paths)[place.row]
+
+    @cached_property
+    def training_paths(self) -> list[str]:
+        """`path_of` all training images."""
+        return [str(file) for file in self.files] if self.files else self.data.train.names
+
+    @cached_property
+    def test_paths(self) -> list[str]:
+        """`path_of` all test images."""
+        return [str(file) for file in self.test_files] if self.test_files else self.data.test.names
+
+    def pixels_of(self, place: Place) -> np.ndarray:
+        """The pixels of an image as the run has seen them, uint8 [C, H, W]."""
+        images = self.data.test if place.part == "test" else self.data.train
+        return make_reader(images.pixels)(np.array([place.row]))[0]
 
     def batches(self, positions: np.ndarray) -> Iterator[Tensor]:
         """Training images, uint8 [B, C, H, W], read as they are iterated over. positions: int64 [N]."""

@@ -16,7 +16,16 @@ from meanteacher.loggers.progress import Progress
 from meanteacher.methods.combinations import check_combination
 from meanteacher.optim import build_optimizer
 from meanteacher.runs import plan, report
-from meanteacher.runs.build import build, build_average, build_method, check_before_loading, load_data, make_split
+from meanteacher.runs.build import (
+    build,
+    build_average,
+    build_method,
+    check_before_loading,
+    check_step_memory,
+    choose_eval_batch,
+    load_data,
+    make_split,
+)
 from meanteacher.runs.class_scores import class_scores, scores_by_class
 from meanteacher.runs.result import Scores
 from meanteacher.runs.run_dir import RunDir
@@ -53,7 +62,9 @@ class Session:
         self.storage = choose_storage(settings.dataset.storage, self.data.train.pixels, device.free_memory(self.device))
         torch.manual_seed(settings.seed)
         self.method = build_method(settings, self.data).to(self.device, memory_format=torch.channels_last)
-        check_combination(self.method, self.augment.views, self.data.train.pixels.shape[1:])
+        shape = self.data.train.pixels.shape[1:]
+        check_combination(self.method, self.augment.views, shape)
+        check_step_memory(self.method, shape, settings.trainer, device.free_memory(self.device))
         self.trainer = self.build_trainer(state, list(map(Guarded, self.build_loggers(show_progress))))
         self.started: list[Logger] = []
         self.log_plan()
@@ -76,7 +87,7 @@ class Session:
         evaluator = Evaluator(
             parts=self.eval_splits(train, test),
             augment=self.augment,
-            batch=keys.eval_batch,
+            batch=choose_eval_batch(keys, self.data.train.pixels.shape[1:]),
             device=self.device,
             precision=self.precision,
             compiled=self.compiled,
