@@ -82,7 +82,7 @@ def propose(
     """
     network = choose_network(findings, on_gpu=on_gpu, weights=weights, image_size=image_size)
     size = int(network[0].overrides["dataset.image_size"])
-    training = [*network[1:], *choose_method(findings, on_gpu)]
+    training = [*network[1:], *choose_method(findings, on_gpu, network)]
     overrides = {key: value for setting in training for key, value in setting.overrides.items()}
     speed = measure_speed(overrides, classes=len(findings.source.classes), image_size=size)
     validation = choose_validation(findings)
@@ -163,13 +163,13 @@ def choose_network(
     return [Setting({"dataset.image_size": str(size)}, reason), model, statistics]
 
 
-def choose_method(findings: Findings, on_gpu: bool) -> list[Setting]:
-    """The method, its batches and the optimizer."""
+def choose_method(findings: Findings, on_gpu: bool, network: list[Setting]) -> list[Setting]:
+    """The method, its batches and the optimizer. network: of `choose_network`."""
     labeled, unlabeled = (64, 192) if on_gpu else (16, 48)
     settings = [
         Setting({"method": "freematch", "method.weighting.decay": "0.99"}, "learns from the unlabeled images"),
         Setting({"augment": "standard"}, "mirrors images; use augment=digits for writing and signs, which does not"),
-        Setting({"optimizer.lr": "0.1"}, "for a short run"),
+        choose_learning_rate(network),
         Setting(
             {"trainer.labeled_batch": str(labeled), "trainer.unlabeled_batch": str(unlabeled)},
             "images per step" + ("" if on_gpu else "; few, because each step is slow without a GPU"),
@@ -187,6 +187,14 @@ def choose_method(findings: Findings, on_gpu: bool) -> list[Setting]:
         reason = f"the classes have {counts.min():,} to {counts.max():,} labels; steps draw all classes equally often"
         settings.append(Setting({"trainer.labeled_sampling": "balanced"}, reason))
     return settings
+
+
+def choose_learning_rate(network: list[Setting]) -> Setting:
+    """The learning rate, by what is trained."""
+    if network[-1].overrides.get("model.train") == "all":
+        rates = {"optimizer.lr": "0.01", "optimizer.layer_decay": "0.75"}
+        return Setting(rates, "trained layers need smaller steps, the more the nearer they are to the image")
+    return Setting({"optimizer.lr": "0.1"}, "for a short run")
 
 
 def choose_validation(findings: Findings) -> Setting:

@@ -20,15 +20,15 @@ def find_cached_weights(largest: bool) -> CachedWeights | None:
     """The largest or the smallest weights of a classifier of timm in the cache, by bytes; None without timm or any."""
     try:
         import timm
-        from huggingface_hub import scan_cache_dir
+        from huggingface_hub import constants, scan_cache_dir
         from huggingface_hub.errors import CacheNotFound
     except ImportError:
         return None
     try:
-        repositories = sorted(scan_cache_dir().repos, key=lambda repository: repository.size_on_disk, reverse=largest)
+        repositories = scan_cache_dir(constants.HF_HUB_CACHE).repos
     except CacheNotFound:
         return None
-    for repository in repositories:
+    for repository in sorted(repositories, key=lambda repository: repository.size_on_disk, reverse=largest):
         owner, _, name = repository.repo_id.partition("/")
         files = {file.file_name for revision in repository.revisions for file in revision.files}
         if owner == "timm" and files & {"model.safetensors", "pytorch_model.bin"} and timm.is_model(name):
