@@ -1,10 +1,10 @@
 """Write an example folder of photos, made from scikit-learn's handwritten digits: python make_digit_photos.py OUT.
 
-OUT gets train/<class>/* with 151 labels, unlabeled/* and test/<class>/*, for the digits 0, 1, 3, 6 and 7. The photos
-are as photos of one's own are: of 24 to 80 pixels, not all square, some gray, some stored sideways with the orientation
-in their EXIF data, and three broken. One class has 10 labels only, one photo of the test part is also among the
-unlabeled ones, and one photo lies in two classes. OUT/answers.csv has the classes of the unlabeled photos, for
-label_digit_photos.py. Nothing is downloaded, and every call writes the same photos.
+OUT gets train/<class>/* with 109 labels, unlabeled/* and test/<class>/*, for six of the digits. The photos are as photos
+of one's own are: of 24 to 80 pixels, not all square, some gray, some stored sideways with the orientation in their EXIF
+data, and three broken. One class has 8 labels only, one photo of the test part is also among the unlabeled ones, and
+one photo lies in two classes. OUT/answers.csv has the classes of the unlabeled photos, for label_digit_photos.py.
+Nothing is downloaded, and every call writes the same photos.
 """
 
 import random
@@ -15,8 +15,8 @@ import numpy as np
 from PIL import Image, ImageOps
 from sklearn.datasets import load_digits
 
-NAMES = {0: "zero", 1: "one", 3: "three", 6: "six", 7: "sept (à barre)"}
-LABELS = {0: 35, 1: 35, 3: 35, 6: 35, 7: 10}
+NAMES = {1: "one", 3: "three", 5: "five", 7: "sept (à barre)", 8: "eight", 9: "nine"}
+LABELS = {1: 20, 3: 20, 5: 20, 7: 8, 8: 20, 9: 20}
 TEST = 30
 """Test photos of each class; the rest is unlabeled."""
 
@@ -63,12 +63,12 @@ def main(out: Path) -> None:
             save_photo(draw_photo(digits[row].reshape(8, 8), rng), out / folder / f"IMG_{number:04}.png", rng)
             answers += [f"unlabeled/IMG_{number:04}.png,{name}"] if folder == "unlabeled" else []
     train, unlabeled, test = (sorted((out / part).rglob("*.png")) for part in ("train", "unlabeled", "test"))
-    zeros = [path for path in train if path.parent.name == "zero"]
+    threes = [path for path in train if path.parent.name == "three"]
     (out / "unlabeled/copy.png").write_bytes(test[0].read_bytes())
     answers.append(f"unlabeled/copy.png,{test[0].parent.name}")
     (out / "answers.csv").write_text("\n".join(answers) + "\n", encoding="utf-8")
-    (out / "train/one/copy.png").write_bytes(zeros[0].read_bytes())  # one photo in two classes
-    for path in (zeros[1], unlabeled[1], unlabeled[2]):
+    (out / "train/one/copy.png").write_bytes(threes[0].read_bytes())  # one photo in two classes
+    for path in (threes[1], unlabeled[1], unlabeled[2]):
         path.write_bytes(path.read_bytes()[:100])
     print(
         f"{out}: {len(train) + 1} labeled, {len(unlabeled) + 1} unlabeled and {len(test)} test photos, 3 of them broken"
