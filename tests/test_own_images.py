@@ -56,6 +56,10 @@ def test_the_whole_way_leads_to_a_classifier(tmp_path):
     script = "set -e\n" + "".join(BLOCKS)
     run = subprocess.run(["bash", "-c", script], cwd=tmp_path, env=os.environ | path, capture_output=True, text=True)
     assert run.returncode == 0, run.stderr[-2000:]
+    proposed = shlex.split(run.stdout[run.stdout.index("meanteacher train") :].split("\n\n")[0].replace("\\\n", " "))
+    documented = next(words for words in commands() if words[1] == "train")
+    changed = {word.partition("=")[0] for word in set(proposed) ^ set(documented)}
+    assert changed <= {"augment", "hydra.run.dir", "steps", "eval_every"}, "the page has the command that is proposed"
     for name in ("inspect.html", "runs/first/report.html", "runs/first/label-next/label-next.html"):
         assert (tmp_path / name).is_file()
     guesses = read_table(tmp_path / "guesses.csv")
