@@ -175,8 +175,8 @@ def choose_method(findings: Findings, on_gpu: bool, network: list[Setting]) -> l
             "images per step" + ("" if on_gpu else "; few, because each step is slow without a GPU"),
         ),
         Setting({"trainer.average_decay": "0.99"}, "an average over the last 100 steps, since the run is short"),
-        *([] if on_gpu else [Setting({"trainer.threads": "1"}, "more hardly help a network this small")]),
-        Setting({"logger": "jsonl"}, "the run folder alone; leave it out to log to W&B too"),
+        *([] if on_gpu else [Setting({"trainer.threads": "1"}, "more threads hardly help a network this small")]),
+        Setting({"logger": "jsonl"}, "logs to the run folder alone; leave it out to log to W&B too"),
     ]
     if not findings.counts["unlabeled"].any():
         settings[0] = Setting(
@@ -194,7 +194,7 @@ def choose_learning_rate(network: list[Setting]) -> Setting:
     if network[-1].overrides.get("model.train") == "all":
         rates = {"optimizer.lr": "0.01", "optimizer.layer_decay": "0.75"}
         return Setting(rates, "trained layers need smaller steps, the more the nearer they are to the image")
-    return Setting({"optimizer.lr": "0.1"}, "for a short run")
+    return Setting({"optimizer.lr": "0.1"}, "higher than usual, because the run is short")
 
 
 def choose_validation(findings: Findings) -> Setting:

@@ -24,6 +24,8 @@ def list_remarks(findings: Findings, image_size: int) -> list[str]:
         if near:
             copies = f"{pair[0]} images that are copies of test images: {near:,}, {exact:,} of them exact"
             remarks.append(f"{copies}; errors measured on these test images are too small")
+    if findings.copies.all_alike:
+        remarks.append("so many images look alike that near copies were not looked for, only exact ones")
     few = [f"{printable(source.classes[row])} ({counts[row]})" for row in np.argsort(counts) if counts[row] < FEW]
     if few:
         remarks.append(f"classes with fewer than {FEW} labels: {shorten(few)}; a few more help the most there")

@@ -8,6 +8,8 @@ from photo_cases import draw, fill, save, write_folder
 from PIL import Image
 
 from meanteacher.config.errors import UserError
+from meanteacher.data.duplicates import count_candidates
+from meanteacher.inspection.copies import join_pairs
 from meanteacher.inspection.findings import examine
 from meanteacher.inspection.reading import read_facts
 from meanteacher.inspection.remarks import list_remarks
@@ -67,6 +69,25 @@ def test_three_copies_are_one_group_and_each_of_them_counts(tmp_path):
     assert [len(group) for group in findings.copies.exact] == [3] and not findings.copies.conflicts
     assert findings.copy_counts["train", "test"] == (2, 2) and findings.copy_counts["train", "train"] == (2, 2)
     assert findings.copy_counts["test", "test"] == (0, 0)
+
+
+def test_images_that_all_look_alike_are_compared_exactly_alone(tmp_path, monkeypatch):
+    write_folder(tmp_path)
+    monkeypatch.setattr("meanteacher.inspection.copies.MOST_CANDIDATES", 10)
+    findings = examine(read_source(str(tmp_path)))
+    assert named(findings, findings.copies.near) == [{"unlabeled/card 1/again.jpg", "test/owl/300.jpg"}]
+    assert any("only exact ones" in remark for remark in list_remarks(findings, 32))
+
+
+def test_candidates_are_counted_as_they_are_compared():
+    hashes = np.random.default_rng(0).integers(0, 2**63, 500).astype(np.uint64)
+    keys = hashes.view(np.uint8).reshape(500, 8)
+    assert count_candidates(hashes) == sum((keys[:, [i]] == keys[:, i]).sum() for i in range(8))
+
+
+def test_pairs_are_joined_over_chunks():
+    pairs = [(np.array([5, 1]), np.array([2, 1])), (np.array([7]), np.array([5])), (np.array([3]), np.array([8]))]
+    assert [group.tolist() for group in join_pairs(pairs, 10)] == [[2, 5, 7], [3, 8]]
 
 
 def test_remarks_name_what_to_mend(findings):
