@@ -11,8 +11,9 @@ from meanteacher.inspection.quoting import join_command, quote_value
 from meanteacher.inspection.timing import Speed
 from meanteacher.inspection.weights import CachedWeights
 
-EVALUATIONS = 10
-"""Evaluations of the test and validation images in the proposed run."""
+EVALUATIONS, EVALUATING = (20, 10, 5), 0.2
+"""Numbers of evaluations of a run: the first that takes at most this share of the time, or else the last. The median of
+the last 20 is reported."""
 
 STEPS = 500, 20_000
 """The fewest and the most steps that are proposed."""
@@ -87,11 +88,13 @@ def propose(
     speed = measure_speed(overrides, classes=len(findings.source.classes), image_size=size)
     validation = choose_validation(findings)
     evaluated = int(findings.counts["test"].sum()) + int(validation.overrides["validation"])
-    available = minutes * 60 - speed.run_seconds(0, EVALUATIONS, evaluated)
-    steps = round_steps(available / speed.step)
-    seconds = speed.run_seconds(steps, EVALUATIONS, evaluated)
+    available = minutes * 60
+    affordable = [n for n in EVALUATIONS if speed.run_seconds(0, n, evaluated) <= EVALUATING * available]
+    evaluations = (affordable or EVALUATIONS[-1:])[0]
+    steps = round_steps((available - speed.run_seconds(0, evaluations, evaluated)) / speed.step)
+    seconds = speed.run_seconds(steps, evaluations, evaluated)
     length = Setting(
-        {"steps": str(steps), "eval_every": str(-(-steps // EVALUATIONS))},
+        {"steps": str(steps), "eval_every": str(-(-steps // evaluations))},
         f"as many as fit into about {minutes:g} minutes, between {STEPS[0]:,} and {STEPS[1]:,}; more steps mostly help",
     )
     data = [*choose_data(findings), network[0], Setting({"label": "all"}, "every label is used"), validation]

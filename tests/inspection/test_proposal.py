@@ -13,7 +13,7 @@ from photo_cases import SPEED, fill, write_folder
 from meanteacher.data import Dataset, Images
 from meanteacher.data.splits import draw
 from meanteacher.inspection.findings import examine
-from meanteacher.inspection.proposal import EVALUATIONS, choose_validation, propose, round_steps
+from meanteacher.inspection.proposal import choose_validation, propose, round_steps
 from meanteacher.inspection.quoting import join_command, quote_value
 from meanteacher.inspection.sources import read_source
 from meanteacher.inspection.timing import Speed, measure_speed, noise
@@ -82,10 +82,18 @@ def test_copies_and_elongated_images_change_the_command(findings, tmp_path):
 def test_time_decides_the_number_of_steps(findings):
     proposal = proposed(findings, minutes=5)
     images = 4 + int(proposal.overrides["validation"])  # of the test part and for validation
-    evaluating = EVALUATIONS * images * SPEED.evaluated_image
+    evaluating = 20 * images * SPEED.evaluated_image
     assert proposal.steps == 2500 and proposal.seconds == pytest.approx(2500 * SPEED.step + evaluating)
+    assert proposal.overrides["eval_every"] == "125"
     assert proposed(findings, minutes=0.01).steps == 500 and proposed(findings, minutes=1e4).steps == 20_000
     assert [round_steps(count) for count in (3, 599, 1234, 9876, 20_001)] == [500, 550, 1000, 9500, 20_000]
+
+
+@pytest.mark.parametrize(("seconds", "every"), [(0.001, 125), (0.5, 250), (1.0, 500), (100.0, 100)])
+def test_a_slow_evaluation_is_done_less_often(findings, seconds, every):
+    given = {"on_gpu": False, "weights": None, "image_size": None, "minutes": 5}
+    proposal = propose(findings, **given, measure_speed=lambda *_, **__: Speed(step=0.1, evaluated_image=seconds))
+    assert int(proposal.overrides["eval_every"]) == every
 
 
 @pytest.mark.parametrize(
