@@ -16,7 +16,7 @@ def quote_value(text: str) -> str:
     return f'"{text}"'
 
 
-def join_command(overrides: dict[str, str], width: int = 100) -> str:
+def join_command(overrides: dict[str, str], width: int = 90) -> str:
     """The command that trains with these overrides, for a shell, on lines of about `width` characters.
 
     Values must be quoted for Hydra already.

@@ -53,7 +53,7 @@ def test_shell_and_hydra_read_every_folder_name_back():
 
 def test_long_commands_are_wrapped():
     command = join_command({f"key{i}": "value" * 5 for i in range(12)})
-    assert max(map(len, command.splitlines())) <= 102 and len(words(command)) == 14
+    assert max(map(len, command.splitlines())) <= 93 and len(words(command)) == 14
 
 
 def test_the_command_is_accepted_as_printed(findings):
