@@ -152,15 +152,24 @@ class Signatures:
     def compare(self, others: "Signatures") -> np.ndarray:
         """For each image, the code of the closest kind of duplicate among the others: uint8 [N]."""
         near = np.zeros(len(self.exact), bool)
+        for mine, _ in self.near_pairs(others):
+            near[mine] = True
+        codes = np.where(near, KINDS.index("near"), KINDS.index("none"))
+        return np.where(np.isin(self.exact, others.exact), KINDS.index("exact"), codes).astype(np.uint8)
+
+    def near_pairs(self, others: "Signatures") -> Iterator[tuple[np.ndarray, np.ndarray]]:
+        """Positions here and among the others of images that look the same, int64, a chunk at a time.
+
+        A pair may occur more than once.
+        """
         contrast, structured = self.thumbnails.std(axis=1), others.thumbnails.std(axis=1) > MIN_CONTRAST
         rows, columns = np.flatnonzero(contrast > MIN_CONTRAST), np.flatnonzero(structured)
         for left, right in candidate_pairs(self.perceptual[rows], others.perceptual[columns]):
             mine, theirs = rows[left], columns[right]
             difference = self.thumbnails[mine] - others.thumbnails[theirs]
             alike = difference.std(axis=1) <= MAX_NOISE + MAX_SHARE * contrast[mine]
-            near[mine[alike & (np.abs(difference.mean(axis=1)) <= MAX_SHIFT)]] = True
-        codes = np.where(near, KINDS.index("near"), KINDS.index("none"))
-        return np.where(np.isin(self.exact, others.exact), KINDS.index("exact"), codes).astype(np.uint8)
+            alike &= np.abs(difference.mean(axis=1)) <= MAX_SHIFT
+            yield mine[alike], theirs[alike]
 
 
 def signature_batches(pixels: np.ndarray) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray]]:
@@ -214,6 +223,12 @@ def candidate_pairs(mine: np.ndarray, theirs: np.ndarray) -> Iterator[tuple[np.n
             differing = (mine[left] ^ theirs[right]).view(np.uint16).reshape(-1, 4)
             close = _BITS[differing].sum(axis=1) <= MAX_DISTANCE
             yield left[close], right[close]
+
+
+def count_candidates(hashes: np.ndarray) -> int:
+    """How many pairs `candidate_pairs` compares where both arguments are these hashes, uint64."""
+    bands = hashes.view(np.uint8).reshape(-1, _BANDS)
+    return sum(int((np.bincount(bands[:, band]) ** 2).sum()) for band in range(_BANDS))
 
 
 def chunk_starts(counts: np.ndarray) -> np.ndarray:
