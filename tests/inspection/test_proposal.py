@@ -124,7 +124,16 @@ def test_trained_weights_are_started_from(findings, on_gpu, fixed, size, train):
 
 @pytest.mark.parametrize(
     ("counts", "held_out"),
-    [((1, 1), 0), ((1,) * 5, 0), ((2, 30), 6), ((5, 5), 2), ((12, 96), 21), ((9000, 9000), 1000)],
+    [
+        ((1, 1), 0),
+        ((1,) * 5, 0),
+        ((2, 30), 6),
+        ((5, 5), 2),
+        ((12, 96), 21),
+        ((12, 288), 30),
+        ((200, 400), 60),
+        ((9000, 9000), 1000),
+    ],
 )
 def test_validation_leaves_every_class_some_labels(counts, held_out):
     found = SimpleNamespace(counts={"train": np.array(counts)}, labels=sum(counts))
