@@ -47,20 +47,12 @@ def huggingface(
     label = label_column or _find_label_column(path, splits["train"])
     parts = {part: _select(path, splits[part], part, image, label) for part in _PARTS if part in splits}
     listing = _list_parts(path, parts, label)
-    if others := sorted(splits.keys() - parts.keys()):
-        listing.notes.append(f"splits not used: {shorten(others)}")
-
-    def read(file: ImageFile) -> Source:
-        part, row = file.name.split("/")
-        value = parts[part][int(row)][image]
-        if value is None:
-            raise ValueError("there is no image in this row")
-        return value["bytes"] if value["bytes"] is not None else Path(value["path"])
+    listing.notes.extend(f"split not used: {name}" for name in sorted(splits.keys() - parts.keys()))
 
     return load_listed(
         name="huggingface",
         listing=listing,
-        read=read,
+        read=lambda file: _read_cell(parts, file, image),
         key=cache_key("huggingface", f"{digest} {image}", listing),
         directory=directory,
         reading=Reading(image_size=image_size, resize=resize, broken=broken, exclude_duplicates=exclude_duplicates),
@@ -126,6 +118,15 @@ def _parquet_files(local: Path) -> dict[str, list[str]]:
         part = next((part for name in names for part in _PARTS if name.startswith(part)), "train")
         files.setdefault(part, []).append(str(file))
     return files
+
+
+def _read_cell(parts: dict[str, Any], file: ImageFile, column: str) -> Source:
+    """The encoded image that a name such as `train/0000012` stands for. Raises ValueError for an empty cell."""
+    part, row = file.name.split("/")
+    value = parts[part][int(row)][column]
+    if value is None:
+        raise ValueError("there is no image in this row")
+    return value["bytes"] if value["bytes"] is not None else Path(value["path"])
 
 
 def _find_image_column(path: str, split: Any) -> str:

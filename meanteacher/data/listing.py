@@ -61,21 +61,17 @@ def build_listing(
     """
     classes, notes = sorted(train), []
     if unknown := sorted(test.keys() - train.keys()):
-        raise UserError(
-            f"{where}: the {test_name} has classes that train lacks: {shorten(unknown)}; "
-            "add them to train or delete them"
-        )
+        lacks = f"{where}: the {test_name} has classes that train lacks: {shorten(unknown)}"
+        raise UserError(f"{lacks}; add them to train or delete them")
     files, targets = _concatenate(classes=classes, files=train)
     test_files, test_targets = _concatenate(classes=classes, files=test)
     if not test:
         held_out = hold_out_fifth(names=[file.name for file in files], targets=targets)
         if not held_out.any():
-            raise UserError(
-                f"{where} has no {test_name} and one image per class, so none can be held out: add more images"
-            )
+            raise UserError(f"{where} has no {test_name} and one image per class, so none is held out: add more images")
         notes.append(f"there is no {test_name}: a fixed fifth of each class ({held_out.sum()} images) is the test part")
-        test_files, test_targets = [files[row] for row in np.flatnonzero(held_out)], targets[held_out]
-        files, targets = [files[row] for row in np.flatnonzero(~held_out)], targets[~held_out]
+        test_files, files = ([files[row] for row in np.flatnonzero(mask)] for mask in (held_out, ~held_out))
+        test_targets, targets = targets[held_out], targets[~held_out]
     if missing := [name for target, name in enumerate(classes) if target not in test_targets]:
         notes.append(f"the test part has no image of {shorten(missing)}, so nothing is measured there")
     return Listing(
@@ -109,9 +105,9 @@ def stat_image(name: str, path: str | Path) -> ImageFile:
 
 
 def shorten(words: Sequence[str]) -> str:
-    """The first of many words in one line, and how many more there are."""
+    """The first of many words in one line, and how many more there are. Line breaks in a word become spaces."""
     more = f" and {len(words) - MOST_SHOWN} more" if len(words) > MOST_SHOWN else ""
-    return ", ".join(words[:MOST_SHOWN]) + more
+    return ", ".join(" ".join(word.splitlines()) for word in words[:MOST_SHOWN]) + more
 
 
 def _concatenate(*, classes: list[str], files: dict[str, list[ImageFile]]) -> tuple[list[ImageFile], np.ndarray]:

@@ -142,20 +142,23 @@ def _decode_listing(
     """Decode all images into the cache folder `folder`; those that cannot be decoded are left out."""
     total, side = len(listing.train) + len(listing.test), reading.image_size
     _check_room(total * 3 * side**2, folder, side)
-    parts, broken, resized = {}, {}, 0
-    for part in ("train", "test"):
-        files, targets = getattr(listing, part), getattr(listing, f"{part}_targets")
-        pixels = allocate(folder=folder, part=part, shape=(len(files), 3, side, side))
-        outcomes = _decode_files(files, read=read, pixels=pixels, reading=reading, title=f"decoding {part}")
-        failures = {row: outcome for row, outcome in enumerate(outcomes) if isinstance(outcome, str)}
-        resized += outcomes.count(True)
-        if failures:
-            broken |= {files[row].name: reason for row, reason in failures.items()}
-            rows = np.setdiff1d(np.arange(len(files)), list(failures))
-            _check_classes(listing, part, targets, rows)
-            files, targets = [files[row] for row in rows], targets[rows]
-            pixels = keep_rows(folder=folder, part=part, pixels=pixels, rows=rows)
-        parts[part] = Images(pixels=pixels, targets=targets, names=[file.name for file in files])
+    files, pixels, outcomes = {"train": listing.train, "test": listing.test}, {}, {}
+    for part in files:
+        pixels[part] = allocate(folder=folder, part=part, shape=(len(files[part]), 3, side, side))
+        outcomes[part] = _decode_files(
+            files[part], read=read, pixels=pixels[part], reading=reading, title=f"decoding {part}"
+        )
+    all_outcomes = list(zip(files["train"] + files["test"], outcomes["train"] + outcomes["test"], strict=True))
+    broken = {file.name: outcome for file, outcome in all_outcomes if isinstance(outcome, str)}
+    parts = {}
+    for part in files:
+        rows = np.array([row for row, file in enumerate(files[part]) if file.name not in broken], np.int64)
+        if len(rows) < len(files[part]):
+            _check_classes(listing, part, rows, broken)
+            pixels[part] = keep_rows(folder=folder, part=part, pixels=pixels[part], rows=rows)
+        targets, names = getattr(listing, f"{part}_targets")[rows], [files[part][row].name for row in rows]
+        parts[part] = Images(pixels=pixels[part], targets=targets, names=names)
+    resized = sum(outcome is True for _, outcome in all_outcomes)
     note = f"{_RESIZED[reading.resize]} {side}×{side}: {resized} of {total} images"
     return Dataset(name=name, classes=listing.classes, notes=[note] if resized else [], broken=broken, **parts)
 
@@ -192,13 +195,15 @@ def _check_room(needed: int, folder: Path, image_size: int) -> None:
         )
 
 
-def _check_classes(listing: Listing, part: str, targets: np.ndarray, rows: np.ndarray) -> None:
+def _check_classes(listing: Listing, part: str, rows: np.ndarray, broken: dict[str, str]) -> None:
     """Raise UserError if no image is left of the test part, or of a class of the training part. rows: those left."""
+    targets = getattr(listing, f"{part}_targets")
     needed = np.unique(targets[targets >= 0])
     lost = np.setdiff1d(needed, targets[rows])
     if len(lost) and (part == "train" or len(lost) == len(needed)):
         classes = shorten([listing.classes[target] for target in lost])
-        raise UserError(f"{listing.root}: no image in the {part} part of {classes} can be read: add readable ones")
+        names = shorten([f"{listing.root / name} cannot be read ({reason})" for name, reason in sorted(broken.items())])
+        raise UserError(f"no image in the {part} part of {classes} is left: {names}: add readable images")
 
 
 def _refuse_broken(broken: dict[str, str], listing: Listing, file: Path) -> UserError:
@@ -206,7 +211,7 @@ def _refuse_broken(broken: dict[str, str], listing: Listing, file: Path) -> User
     if len(broken) == 1:
         ((name, reason),) = broken.items()
         advice = "delete or replace it, or leave it out with dataset.broken=skip"
-        return UserError(f"image {listing.root / name} cannot be read ({reason}): {advice}")
+        return UserError(f"image {shorten([str(listing.root / name)])} cannot be read ({reason}): {advice}")
     lines = [f"{name} ({reason})" for name, reason in sorted(broken.items())]
     shown = shorten(lines)
     if len(lines) > MOST_SHOWN:

@@ -137,7 +137,7 @@ def _check_classes(source: Path, parts: dict[str, dict[str, list[ImageFile]]], b
     """Raise UserError for fewer than two classes, and if no image of a class of the training part can be opened."""
     classes = sorted(parts["train"])
     if len(classes) < 2:
-        found = f"one class only ({classes[0]})" if classes else "no label in its training part"
+        found = f"one class only ({shorten(classes)})" if classes else "no label in its training part"
         raise UserError(f"{source} has {found}, but at least two classes are needed: label more images")
     if lost := [name for name in classes if not parts["train"][name]]:
         names = shorten([f"{name} ({reason})" for name, reason in broken.items()])

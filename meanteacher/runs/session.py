@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from meanteacher.config.digest import location_key
 from meanteacher.config.settings import Choices, Settings
 from meanteacher.data.batches import Batches
 from meanteacher.data.loader import ImageStore, Loader, choose_storage
@@ -195,7 +196,7 @@ class Session:
         scores = report.scores_by_part(self.trainer.history, self.trainer.parts, list(self.trainer.models()))
         if status == "finished":
             scores["by_class"] = self.scores_by_class()
-            if self.settings.scenario:
+            if self.settings.scenario or location_key(self.settings.dataset.node) in self.settings.dataset.node:
                 scores["models"] = {name: self.add_class_scores(name, each) for name, each in scores["models"].items()}
         return {
             "status": status,

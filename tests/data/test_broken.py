@@ -65,6 +65,13 @@ def test_broken_files_are_refused_although_they_were_left_out_before(photos):
     assert "8 images cannot be read" in failure(photos)
 
 
+def test_names_with_line_breaks_do_not_break_the_line(tmp_path):
+    root = fill(tmp_path / "root")
+    for number in (1, 2):
+        (root / f"train/cat/{number}\nx.png").write_bytes(b"torn")
+        assert f"{number} x.png" in failure(root)
+
+
 def test_a_class_or_a_part_of_broken_images_is_refused(tmp_path):
     for part, words in (("train/cat", "train part of cat"), ("test", "test part of cat, dog")):
         root = fill(tmp_path / part.replace("/", "-"))

@@ -64,7 +64,7 @@ def test_a_saved_folder_with_splits(tmp_path):
     assert data.name == "huggingface" and data.classes == ["cat", "dog"]
     assert data.train.targets.tolist() == [1, 0, 1, 0, -1, -1, -1, -1] and data.test.targets.tolist() == [0, 1, 1]
     assert data.train.names[0] == "train/0000000" and data.train.names[-1] == "unlabeled/0000001"
-    assert data.notes[0] == "splits not used: validation"
+    assert data.notes[0] == "split not used: validation"
     row = np.frombuffer(encode(3, COLORS["cat"]), np.uint8)
     with Image.open(io.BytesIO(row.tobytes())) as image:
         np.testing.assert_array_equal(data.train.pixels[3], np.asarray(image).transpose(2, 0, 1))
