@@ -196,7 +196,8 @@ class Session:
         scores = report.scores_by_part(self.trainer.history, self.trainer.parts, list(self.trainer.models()))
         if status == "finished":
             scores["by_class"] = self.scores_by_class()
-            if self.settings.scenario or location_key(self.settings.dataset.node) in self.settings.dataset.node:
+            own_images = location_key(self.settings.dataset.node) in self.settings.dataset.node
+            if self.settings.scenario or own_images:
                 scores["models"] = {name: self.add_class_scores(name, each) for name, each in scores["models"].items()}
         return {
             "status": status,
