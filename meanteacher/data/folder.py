@@ -8,7 +8,7 @@ from meanteacher.config.types import Annotated, Literal, Resize
 from meanteacher.data.folder_listing import list_images
 from meanteacher.data.images import Dataset
 from meanteacher.data.listing import Listing
-from meanteacher.data.own_images import Reading, hash_images, load_listed
+from meanteacher.data.own_images import Reading, hash_files, load_listed
 
 _listings: dict[tuple[str | None, Path], tuple[Listing, str]] = {}
 """Listings and digests kept by `fingerprint` for the next `image_folder`, by root and data_dir.
@@ -63,4 +63,6 @@ def fingerprint(*, root: str | None, data_dir: str) -> str:
 def _list_and_hash(*, root: str | None, directory: Path) -> tuple[Listing, str]:
     """The images below root and their digest."""
     listing = list_images(root=root, directory=directory)
-    return listing, hash_images(listing=listing, directory=directory, location=str(listing.root))
+    return listing, hash_files(
+        root=listing.root, files=listing.train + listing.test, directory=directory, location=str(listing.root)
+    )

@@ -32,7 +32,7 @@ def list_images(*, root: str | None, directory: Path) -> Listing:
     test = walk.list_classes(top / "test", ignored) if has_test else {}
     unlabeled = walk.list_files(top / "unlabeled") if has_unlabeled else []
     listing = build_listing(
-        root=top, train=train, test=test, unlabeled=unlabeled, test_name="test folder", broken=walk.broken
+        root=top, where=top, train=train, test=test, unlabeled=unlabeled, test_name="test folder", broken=walk.broken
     )
     others = [path.name for path in _subfolders(top) if path.name not in _PARTS and str(path) not in ignored]
     if has_train and others:

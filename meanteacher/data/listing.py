@@ -3,7 +3,7 @@
 import os
 import stat
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import NamedTuple
 
@@ -46,6 +46,7 @@ class Listing:
 def build_listing(
     *,
     root: Path,
+    where: Path,
     train: dict[str, list[ImageFile]],
     test: dict[str, list[ImageFile]],
     unlabeled: list[ImageFile],
@@ -54,14 +55,14 @@ def build_listing(
 ) -> Listing:
     """Number the classes, sorted by name, and concatenate their files.
 
-    train, test: the files of each class; without a test part, a fixed fifth of each class is held out. test_name: what
-    the source calls its test part, as in "test folder". Raises UserError for a class that only the test part has, and
-    if no image can be held out.
+    where: the folder or file that messages name. train, test: the files of each class; without a test part, a fixed
+    fifth of each class is held out. test_name: what the source calls its test part, as in "test folder".
+    Raises UserError for a class that only the test part has, and if no image can be held out.
     """
     classes, notes = sorted(train), []
     if unknown := sorted(test.keys() - train.keys()):
         raise UserError(
-            f"{root}: the {test_name} has classes that train lacks: {shorten(unknown)}; "
+            f"{where}: the {test_name} has classes that train lacks: {shorten(unknown)}; "
             "add them to train or delete them"
         )
     files, targets = _concatenate(classes=classes, files=train)
@@ -70,7 +71,7 @@ def build_listing(
         held_out = hold_out_fifth(names=[file.name for file in files], targets=targets)
         if not held_out.any():
             raise UserError(
-                f"{root} has no {test_name} and one image per class, so none can be held out: add more images"
+                f"{where} has no {test_name} and one image per class, so none can be held out: add more images"
             )
         notes.append(f"there is no {test_name}: a fixed fifth of each class ({held_out.sum()} images) is the test part")
         test_files, test_targets = [files[row] for row in np.flatnonzero(held_out)], targets[held_out]
@@ -87,6 +88,16 @@ def build_listing(
         notes=notes,
         broken=broken,
     )
+
+
+def sort_by_name(listing: Listing) -> Listing:
+    """The listing with the files of each part sorted by name."""
+    changes: dict[str, list[ImageFile] | np.ndarray] = {}
+    for part in ("train", "test"):
+        files, targets = getattr(listing, part), getattr(listing, f"{part}_targets")
+        order = sorted(range(len(files)), key=lambda row: files[row].name)
+        changes |= {part: [files[row] for row in order], f"{part}_targets": targets[order]}
+    return replace(listing, **changes)
 
 
 def stat_image(name: str, path: str | Path) -> ImageFile:

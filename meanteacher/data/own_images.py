@@ -79,21 +79,21 @@ def load_listed(
     return replace(_assign_targets(dataset, listing), notes=notes, broken=broken)
 
 
-def hash_images(*, listing: Listing, directory: Path, location: str) -> str:
-    """A digest (32 hexadecimal digits) of the names and the bytes of all files of a listing.
+def hash_files(*, root: Path, files: list[ImageFile], directory: Path, location: str) -> str:
+    """A digest (32 hexadecimal digits) of the names and the bytes of files, whose names are relative to root.
 
     It is stored in directory/cache and recomputed only if a name, a size or a time stamp has changed. location: names
-    the listing among others of this directory. Raises UserError if files cannot be read.
+    these files among others of this directory. Raises UserError if files cannot be read.
     """
-    files = sorted(listing.train + listing.test)
+    files = sorted(files)
     failures: list[str] = []
 
     def hash_file(file: ImageFile) -> bytes:
         try:
-            with open(listing.root / file.name, "rb") as content:
+            with open(root / file.name, "rb") as content:
                 return hashlib.file_digest(content, lambda: hashlib.blake2b(digest_size=16)).digest()
         except OSError as error:
-            failures.append(f"{listing.root / file.name} ({describe(error)})")
+            failures.append(f"{root / file.name} ({describe(error)})")
             return b""
 
     def compute() -> str:
@@ -113,6 +113,22 @@ def hash_images(*, listing: Listing, directory: Path, location: str) -> str:
         compute=compute,
         store=max(file.mtime_ns for file in files) + _RACY_NS < time.time_ns(),
     )
+
+
+def digest_with_labels(digest: str, listing: Listing) -> str:
+    """A digest of images, whose own digest is given, and of the classes and parts that a listing puts them into."""
+    parts = [
+        [file.name for file in listing.train],
+        listing.train_targets.tolist(),
+        [file.name for file in listing.test],
+        listing.test_targets.tolist(),
+    ]
+    return hash_text(repr((digest, listing.classes, parts)))
+
+
+def cache_key(name: str, digest: str, listing: Listing) -> str:
+    """The name of a cache of images, whose digest is given; it changes with the test part, but not with classes."""
+    return f"{name}-{hash_text(repr((digest, [file.name for file in listing.test])))}"
 
 
 def hash_text(text: str) -> str:

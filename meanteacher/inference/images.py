@@ -36,23 +36,27 @@ def as_sequence(images: Any) -> Sequence[Any] | Tensor:
 
     if isinstance(images, (str, Path, Image.Image)):
         return [images]
-    if isinstance(images, np.ndarray):
-        return (
-            as_sequence(torch.from_numpy(np.ascontiguousarray(images)).movedim(-1, -3)) if images.ndim > 2 else [images]
-        )
-    if isinstance(images, Tensor):
-        check_pixels(images)
-        return images[None] if images.ndim == 3 else images
+    if isinstance(images, (np.ndarray, Tensor)):
+        pixels = channels_first(images)
+        return pixels[None] if pixels.ndim == 3 else pixels
     if isinstance(images, Sequence):
         return images
     raise UserError(f"images: cannot be of type {type(images).__name__}; {ONE_OF}")
 
 
-def check_pixels(images: Tensor) -> None:
-    """Raise UserError for a tensor that is not uint8 [N, C, H, W] or [C, H, W] with 1, 3 or 4 channels."""
-    if images.dtype != torch.uint8 or images.ndim not in (3, 4) or images.shape[-3] not in (1, 3, 4):
-        kind = f"{str(images.dtype).removeprefix('torch.')} with channels first {list(images.shape)}"
-        raise UserError(f"images: cannot be {kind}; {ONE_OF}")
+def channels_first(images: np.ndarray | Tensor) -> Tensor:
+    """An array [N, H, W, C], [H, W, C] or [H, W], or a tensor, as a tensor [N, C, H, W] or [C, H, W].
+
+    Raises UserError unless it is uint8 with 1, 3 or 4 channels.
+    """
+    shape, is_array = tuple(images.shape), isinstance(images, np.ndarray)
+    if is_array and len(shape) == 2:
+        shape = (*shape, 1)
+    channels = shape[-1 if is_array else -3] if len(shape) in (3, 4) else None
+    if str(images.dtype) not in ("uint8", "torch.uint8") or channels not in (1, 3, 4):
+        kind = "array" if is_array else "tensor"
+        raise UserError(f"images: cannot be the {kind} {images.dtype} {list(images.shape)}; {ONE_OF}")
+    return torch.from_numpy(np.ascontiguousarray(images)).view(shape).movedim(-1, -3) if is_array else images
 
 
 class ImageReader:
@@ -100,14 +104,11 @@ class ImageReader:
         """One image as uint8 [C, H, W]. Raises UserError for a type that is not an image, and as `read_image` does."""
         from PIL import Image
 
-        if isinstance(image, np.ndarray):
-            image = torch.from_numpy(np.ascontiguousarray(image if image.ndim > 2 else image[..., None])).movedim(-1, 0)
-        if isinstance(image, Tensor):
-            check_pixels(image)
-            pixels = image.cpu().movedim(0, -1).contiguous().numpy()
-            image = Image.fromarray(pixels[..., 0] if len(image) == 1 else pixels)
+        if isinstance(image, (np.ndarray, Tensor)) and image.ndim < 4:
+            pixels = channels_first(image).cpu().movedim(-3, -1).contiguous().numpy()
+            image = Image.fromarray(pixels[..., 0] if pixels.shape[-1] == 1 else pixels)
         if not isinstance(image, (str, Path, Image.Image)):
-            raise UserError(f"images: cannot be of type {type(image).__name__}; {ONE_OF}")
+            raise UserError(f"images: a list must hold single images, not {type(image).__name__}; {ONE_OF}")
         channels, *size = self.shape
         image = read_image(image)
         if channels == 1:

@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from meanteacher.config.digest import location_key
 from meanteacher.config.settings import Choices, Settings
 from meanteacher.data.batches import Batches
 from meanteacher.data.loader import ImageStore, Loader, choose_storage
@@ -15,8 +16,17 @@ from meanteacher.loggers.jsonl import Jsonl
 from meanteacher.loggers.progress import Progress
 from meanteacher.methods.combinations import check_combination
 from meanteacher.optim import build_optimizer
-from meanteacher.runs import plan, report
-from meanteacher.runs.build import build, build_average, build_method, check_before_loading, load_data, make_split
+from meanteacher.runs import plan, report, transfer
+from meanteacher.runs.build import (
+    build,
+    build_average,
+    build_method,
+    check_before_loading,
+    check_step_memory,
+    choose_eval_batch,
+    load_data,
+    make_split,
+)
 from meanteacher.runs.class_scores import class_scores, scores_by_class
 from meanteacher.runs.result import Scores
 from meanteacher.runs.run_dir import RunDir
@@ -53,7 +63,10 @@ class Session:
         self.storage = choose_storage(settings.dataset.storage, self.data.train.pixels, device.free_memory(self.device))
         torch.manual_seed(settings.seed)
         self.method = build_method(settings, self.data).to(self.device, memory_format=torch.channels_last)
-        check_combination(self.method, self.augment.views, self.data.train.pixels.shape[1:])
+        shape = self.data.train.pixels.shape[1:]
+        check_combination(self.method, self.augment.views, shape)
+        check_step_memory(self.method, shape, settings.trainer, device.free_memory(self.device))
+        transfer.normalize_as_weights(self.augment, self.method)
         self.trainer = self.build_trainer(state, list(map(Guarded, self.build_loggers(show_progress))))
         self.started: list[Logger] = []
         self.log_plan()
@@ -76,7 +89,7 @@ class Session:
         evaluator = Evaluator(
             parts=self.eval_splits(train, test),
             augment=self.augment,
-            batch=keys.eval_batch,
+            batch=choose_eval_batch(keys, self.data.train.pixels.shape[1:]),
             device=self.device,
             precision=self.precision,
             compiled=self.compiled,
@@ -102,6 +115,7 @@ class Session:
             unlabeled_batch=keys.unlabeled_batch if self.method.views.unlabeled else 0,
             seed=settings.seed,
             storage=train,
+            balanced=keys.labeled_sampling == "balanced",
         )
         self.batches = Batches(loader=loader, augment=self.augment, seed=settings.seed, device=self.device)
         optimizer = build_optimizer(
@@ -109,6 +123,7 @@ class Session:
             self.method,
             lr=settings.optimizer.lr,
             decay_norm_and_bias=settings.optimizer.decay_norm_and_bias,
+            lr_scales=transfer.lr_scales(self.method, settings.optimizer),
         )
         return TrainStep(
             method=self.method,
@@ -161,6 +176,7 @@ class Session:
         """Log what the run will do, with warnings about settings that do not suit it."""
         plan.log_data(self.data, self.split, self.settings, self.storage)
         plan.log_model(self.method.student, self.choices)
+        transfer.log_weights(self.augment, self.method, self.data.train.pixels.shape[2:])
         images, seed = self.batches.images_per_step(), self.settings.seed
         mode = f"{self.device} {self.precision}, {'compiled' if self.compiled else 'eager'}"
         log.info("run     %d steps of %d images, seed %d, %s", self.settings.steps, images, seed, mode)
@@ -180,7 +196,8 @@ class Session:
         scores = report.scores_by_part(self.trainer.history, self.trainer.parts, list(self.trainer.models()))
         if status == "finished":
             scores["by_class"] = self.scores_by_class()
-            if self.settings.scenario:
+            own_images = location_key(self.settings.dataset.node) in self.settings.dataset.node
+            if self.settings.scenario or own_images:
                 scores["models"] = {name: self.add_class_scores(name, each) for name, each in scores["models"].items()}
         return {
             "status": status,
