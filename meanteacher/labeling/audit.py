@@ -2,9 +2,14 @@
 
 import argparse
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from meanteacher.config.files import write_atomically
 from meanteacher.labeling.tables import refuse_to_overwrite, table_text
+
+if TYPE_CHECKING:
+    from meanteacher.labeling.findings import Audit
+    from meanteacher.labeling.run_images import RunImages
 
 DESCRIPTION = """Look for labels that are probably wrong, copies, and images that belong to no class among the images
 of a finished run, and write audit.csv and audit.html. Nothing is changed: look at each image, then correct its label
@@ -36,7 +41,7 @@ def audit(run: str | Path, *, out: Path | None = None, data: Path | None = None)
 COLUMNS = ("finding", "path", "part", "label", "suggested_label", "other_path", "other_part", "other_label", "score")
 
 
-def rows(run, found) -> list[dict[str, str]]:
+def rows(run: "RunImages", found: "Audit") -> list[dict[str, str]]:
     """A row of the table for each finding."""
     return [
         dict.fromkeys(COLUMNS, "")
@@ -57,7 +62,7 @@ def rows(run, found) -> list[dict[str, str]]:
     ]
 
 
-def summary(run, found) -> list[str]:
+def summary(run: "RunImages", found: "Audit") -> list[str]:
     """What was found, in a line for each kind."""
     known = len(run.known)
     copies = found.of_kind("copy")

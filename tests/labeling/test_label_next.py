@@ -23,7 +23,7 @@ from meanteacher.labeling.choice import choose_next, find_candidates
 from meanteacher.labeling.label_next import label_next
 from meanteacher.labeling.page import render_label_page
 from meanteacher.labeling.retraining import image_table, retraining_command
-from meanteacher.labeling.run_images import open_run
+from meanteacher.labeling.run_images import locate, open_run
 from meanteacher.labeling.selection import margin
 
 
@@ -103,6 +103,13 @@ def test_bad_input_is_one_line(finished_run, tmp_path, capsys):
         error = capsys.readouterr().err
         assert message in error and error.count("\n") == 1
     assert main(["label-next", str(moved), "2", "--data", str(finished_run.parent / "images")]) == 0
+
+
+def test_a_table_is_looked_for_in_the_folder_that_data_names(tmp_path):
+    node = {"_target_": "meanteacher.data.table.table", "name": "table", "file": "/gone/labels.csv"}
+    assert locate(node, tmp_path)["file"] == str(tmp_path / "labels.csv")
+    assert locate(node, tmp_path / "new.csv")["file"] == str(tmp_path / "new.csv")
+    assert locate(node, None)["resize"] == "crop", "a key that runs from before it lack"
 
 
 def test_table_keeps_validation_images_for_a_split(run, tmp_path):
