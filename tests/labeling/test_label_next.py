@@ -21,7 +21,7 @@ from meanteacher.data.table import table
 from meanteacher.inference import load
 from meanteacher.labeling.choice import choose_next, find_candidates
 from meanteacher.labeling.label_next import label_next
-from meanteacher.labeling.page import render_label_page
+from meanteacher.labeling.page import class_keys, render_label_page
 from meanteacher.labeling.retraining import image_table, retraining_command
 from meanteacher.labeling.run_images import locate, open_run
 from meanteacher.labeling.selection import margin
@@ -184,6 +184,12 @@ def test_labels_set_in_a_browser_are_saved_kept_and_read(run, tmp_path):
     assert len(data.test.targets) == len(run.data.test.targets)
     again = rendered(page, tmp_path / "profile", SHOW)
     assert "5 of 8 labeled" in again, "labels are kept in the browser"
+
+
+def test_digits_have_their_own_keys():
+    assert class_keys([str(digit) for digit in range(10)]) == "0123456789"
+    assert class_keys(["cat", "dog", "7"]) == "123" and class_keys(["a", "A"]) == "12"
+    assert len(class_keys([f"class {i}" for i in range(100)])) == 36
 
 
 def test_an_image_without_labels_left_is_an_error(run):
