@@ -140,6 +140,15 @@ def test_retraining_command_replaces_what_the_table_says(run):
     assert new == f"python run.py {kept} validation=24 seed=3 dataset=table dataset.file=labels.csv label=all"
 
 
+def test_a_data_set_without_files_and_labels_has_no_command(run):
+    """As data sets of Hugging Face's library with unlabeled images."""
+    settings = run.settings.replace({"dataset": {**run.settings.dataset.model_dump(), "root": None}})
+    bare, choice = replace(run, settings=settings), choose_next(run, 40, "random")
+    assert retraining_command(bare, choice.positions) is None and bare.files is None
+    assert "enter them where it has its labels" in render_label_page(bare, choice)
+    assert bare.training_paths == run.data.train.names
+
+
 SET_LABELS = """
 const press = (key) => document.body.dispatchEvent(new KeyboardEvent("keydown", { key, bubbles: true }));
 press("2"); press("Enter"); press("ArrowRight"); press("1"); press("ArrowLeft"); press("Backspace"); press("3");
