@@ -1,8 +1,10 @@
 """Shared by the tests: composing configurations, running the command, a small data set in memory."""
 
+import logging
 import os
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -65,6 +67,15 @@ def same_draws(request) -> None:
     torch.manual_seed(0)
     if hasattr(request.module, "rng"):
         request.module.rng = np.random.default_rng(0)
+
+
+@pytest.fixture(autouse=True)
+def restored_log() -> Iterator[None]:
+    """A command that a test calls logs to the standard error of that test, which no longer exists in the next one."""
+    logger = logging.getLogger("meanteacher")
+    handlers = list(logger.handlers)
+    yield
+    logger.handlers[:] = handlers
 
 
 @pytest.fixture

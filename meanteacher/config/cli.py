@@ -16,6 +16,8 @@ from meanteacher.config.errors import UserError
 COMMANDS = {
     "train": ("meanteacher.runs.train", "train, resume or sweep: meanteacher train label=1000"),
     "predict": ("meanteacher.inference.command", "predict the classes of images with a finished run"),
+    "export": ("meanteacher.inference.export", "write a finished run as ONNX, PyTorch program or safetensors"),
+    "demo": ("meanteacher.inference.demo", "try a finished run on a local web page"),
     "compare": ("meanteacher.comparison.command", "compare methods from their results"),
     "recipes": ("meanteacher.comparison.recipes", "list the published recipes"),
     "benchmark": ("meanteacher.benchmark.command", "measure the speed of a training step on this machine"),

@@ -64,15 +64,17 @@ def read_image(source: Source) -> "Image.Image":
         return _convert_to_rgb(file)
 
 
-def resize_image(image: "Image.Image", *, image_size: int, resize: Resize) -> np.ndarray:
-    """An RGB image as uint8 [3, image_size, image_size], resized bilinearly; one of this size is left as it is.
+def resize_image(image: "Image.Image", *, image_size: int | tuple[int, int], resize: Resize) -> np.ndarray:
+    """An RGB image as uint8 [3, height, width], resized bilinearly; one of this size is left as it is.
 
-    resize: what happens to images that are not square. `crop`: the shorter side fits, and the center is kept; `squash`:
-    each side is resized by itself; `pad`: the longer side fits, and black is added on both sides of the other.
+    image_size: height and width, or one number for both. resize: what happens to images of other proportions. `crop`:
+    the shorter side fits, and the center is kept; `squash`: each side is resized by itself; `pad`: the longer side
+    fits, and black is added on both sides of the other.
     """
     from PIL import Image, ImageOps
 
-    size = (image_size, image_size)
+    height, width = (image_size, image_size) if isinstance(image_size, int) else image_size
+    size = (width, height)
     if image.size == size:
         pass
     elif resize == "crop":
@@ -80,9 +82,10 @@ def resize_image(image: "Image.Image", *, image_size: int, resize: Resize) -> np
     elif resize == "squash":
         image = image.resize(size, Image.Resampling.BILINEAR)
     else:
-        inner = [max(1, round(side * image_size / max(image.size))) for side in image.size]
+        scale = min(width / image.width, height / image.height)
+        inner = max(1, round(image.width * scale)), max(1, round(image.height * scale))
         resized, image = image.resize(inner, Image.Resampling.BILINEAR), Image.new("RGB", size)
-        image.paste(resized, ((image_size - inner[0]) // 2, (image_size - inner[1]) // 2))
+        image.paste(resized, ((width - inner[0]) // 2, (height - inner[1]) // 2))
     return np.asarray(image).transpose(2, 0, 1)
 
 

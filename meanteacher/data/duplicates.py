@@ -225,6 +225,12 @@ def candidate_pairs(mine: np.ndarray, theirs: np.ndarray) -> Iterator[tuple[np.n
             yield left[close], right[close]
 
 
+def count_candidates(hashes: np.ndarray) -> int:
+    """How many pairs `candidate_pairs` compares where both arguments are these hashes, uint64."""
+    bands = hashes.view(np.uint8).reshape(-1, _BANDS)
+    return sum(int((np.bincount(bands[:, band]) ** 2).sum()) for band in range(_BANDS))
+
+
 def chunk_starts(counts: np.ndarray) -> np.ndarray:
     """Where to cut rows of `counts` pairs each, so that a chunk has about `_PAIRS` pairs."""
     return np.flatnonzero(np.diff(np.cumsum(counts) // _PAIRS)) + 1

@@ -8,7 +8,7 @@ from meanteacher.config.errors import UserError
 from meanteacher.data.cache import describe
 from meanteacher.data.listing import ImageFile, Listing, build_listing, stat_image
 
-_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".gif", ".webp", ".tif", ".tiff", ".ppm"})
+SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".gif", ".webp", ".tif", ".tiff", ".ppm"})
 _PARTS = ("train", "test", "unlabeled")
 
 
@@ -75,7 +75,7 @@ class _Walk:
         if not any(class_files.values()):
             raise UserError(
                 f"{folder} has no images in class folders: expected <class>/<image> in it, "
-                f"with one of the suffixes {' '.join(sorted(_SUFFIXES))}"
+                f"with one of the suffixes {' '.join(sorted(SUFFIXES))}"
             )
         for name, files in class_files.items():
             if not files:
@@ -96,7 +96,7 @@ class _Walk:
                         self.skipped.append(path)
                     else:
                         pending.append((path, (*above, inner)))
-                elif visible and entry.name[entry.name.rfind(".") :].lower() in _SUFFIXES:
+                elif visible and entry.name[entry.name.rfind(".") :].lower() in SUFFIXES:
                     files += self.list_file(path)
                 else:
                     self.skipped.append(path)

@@ -11,7 +11,8 @@ import torch
 from torch import Tensor
 
 from meanteacher.config.errors import UserError
-from meanteacher.data.decoding import _convert_to_rgb
+from meanteacher.config.types import Resize
+from meanteacher.data.decoding import describe_failure, read_image, resize_image
 
 ONE_OF = "give paths, Pillow images, uint8 arrays [N, H, W, C] or [H, W, C], or uint8 tensors [N, C, H, W] or [C, H, W]"
 
@@ -35,33 +36,37 @@ def as_sequence(images: Any) -> Sequence[Any] | Tensor:
 
     if isinstance(images, (str, Path, Image.Image)):
         return [images]
-    if isinstance(images, np.ndarray):
-        return (
-            as_sequence(torch.from_numpy(np.ascontiguousarray(images)).movedim(-1, -3)) if images.ndim > 2 else [images]
-        )
-    if isinstance(images, Tensor):
-        check_pixels(images)
-        return images[None] if images.ndim == 3 else images
+    if isinstance(images, (np.ndarray, Tensor)):
+        pixels = channels_first(images)
+        return pixels[None] if pixels.ndim == 3 else pixels
     if isinstance(images, Sequence):
         return images
     raise UserError(f"images: cannot be of type {type(images).__name__}; {ONE_OF}")
 
 
-def check_pixels(images: Tensor) -> None:
-    """Raise UserError for a tensor that is not uint8 [N, C, H, W] or [C, H, W] with 1, 3 or 4 channels."""
-    if images.dtype != torch.uint8 or images.ndim not in (3, 4) or images.shape[-3] not in (1, 3, 4):
-        kind = f"{str(images.dtype).removeprefix('torch.')} with channels first {list(images.shape)}"
-        raise UserError(f"images: cannot be {kind}; {ONE_OF}")
+def channels_first(images: np.ndarray | Tensor) -> Tensor:
+    """An array [N, H, W, C], [H, W, C] or [H, W], or a tensor, as a tensor [N, C, H, W] or [C, H, W].
+
+    Raises UserError unless it is uint8 with 1, 3 or 4 channels.
+    """
+    shape, is_array = tuple(images.shape), isinstance(images, np.ndarray)
+    if is_array and len(shape) == 2:
+        shape = (*shape, 1)
+    channels = shape[-1 if is_array else -3] if len(shape) in (3, 4) else None
+    if str(images.dtype) not in ("uint8", "torch.uint8") or channels not in (1, 3, 4):
+        kind = "array" if is_array else "tensor"
+        raise UserError(f"images: cannot be the {kind} {images.dtype} {list(images.shape)}; {ONE_OF}")
+    return torch.from_numpy(np.ascontiguousarray(images)).view(shape).movedim(-1, -3) if is_array else images
 
 
 class ImageReader:
     """Brings images to the shape [C, H, W] that a network takes; several are decoded at a time.
 
-    An image of another size is resized so that the shorter side fits, and cropped at the center.
+    resize: what happens to images of other proportions; see `meanteacher.data.decoding.resize_image`.
     """
 
-    def __init__(self, shape: tuple[int, int, int]):
-        self.shape = shape
+    def __init__(self, shape: tuple[int, int, int], resize: Resize):
+        self.shape, self.resize = shape, resize
 
     def batches(self, images: Sequence[Any] | Tensor, size: int) -> Iterator[ImageBatch]:
         """Batches of at most `size` images, in order. While one is used, the next one is read."""
@@ -90,42 +95,22 @@ class ImageReader:
             except UserError:
                 raise
             except Exception as error:  # Pillow's decoders raise errors of many types
-                return getattr(error, "strerror", None) or " ".join(str(error).split()) or type(error).__name__
+                return describe_failure(error)
             return None
 
         return ImageBatch(torch.from_numpy(pixels), list(pool.map(read_into, range(len(images)))))
 
     def read_one(self, image: Any) -> np.ndarray:
-        """One image as uint8 [C, H, W]. Raises the errors of Pillow, and UserError for a type that is not an image."""
+        """One image as uint8 [C, H, W]. Raises UserError for a type that is not an image, and as `read_image` does."""
         from PIL import Image
 
-        if isinstance(image, (str, Path)):
-            with Image.open(image) as file:
-                return self.fit(file)
-        if isinstance(image, Image.Image):
-            return self.fit(image)
-        if isinstance(image, np.ndarray):
-            image = torch.from_numpy(np.ascontiguousarray(image if image.ndim > 2 else image[..., None])).movedim(-1, 0)
-        if not isinstance(image, Tensor):
-            raise UserError(f"images: cannot be of type {type(image).__name__}; {ONE_OF}")
-        check_pixels(image)
-        return self.fit(
-            Image.fromarray(
-                image.cpu().movedim(0, -1).numpy().squeeze(-1)
-                if len(image) == 1
-                else image.cpu().movedim(0, -1).contiguous().numpy()
-            )
-        )
-
-    def fit(self, image: Any) -> np.ndarray:
-        """A Pillow image, rotated as its EXIF data says, as uint8 [C, H, W]."""
-        from PIL import Image, ImageOps
-
-        channels, height, width = self.shape
-        image = _convert_to_rgb(ImageOps.exif_transpose(image))
+        if isinstance(image, (np.ndarray, Tensor)) and image.ndim < 4:
+            pixels = channels_first(image).cpu().movedim(-3, -1).contiguous().numpy()
+            image = Image.fromarray(pixels[..., 0] if pixels.shape[-1] == 1 else pixels)
+        if not isinstance(image, (str, Path, Image.Image)):
+            raise UserError(f"images: a list must hold single images, not {type(image).__name__}; {ONE_OF}")
+        channels, *size = self.shape
+        image = read_image(image)
         if channels == 1:
-            image = image.convert("L")
-        if image.size != (width, height):
-            image = ImageOps.fit(image, (width, height), Image.Resampling.BILINEAR)
-        pixels = np.asarray(image)
-        return pixels[None] if channels == 1 else pixels.transpose(2, 0, 1)
+            image = image.convert("L").convert("RGB")
+        return resize_image(image, image_size=tuple(size), resize=self.resize)[:channels]

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from meanteacher.config.errors import UserError
-from meanteacher.data.folder_listing import _SUFFIXES
+from meanteacher.data.folder_listing import SUFFIXES
 
 
 class InputImage(NamedTuple):
@@ -48,10 +48,10 @@ def list_folder(folder: Path) -> list[InputImage]:
         os.path.join(current, name)
         for current, subfolders, names in os.walk(folder, onerror=refuse)
         for name in visible(names, subfolders)
-        if os.path.splitext(name)[1].lower() in _SUFFIXES
+        if os.path.splitext(name)[1].lower() in SUFFIXES
     ]
     if not paths:
-        raise UserError(f"{folder}: has no images; their names must end in one of {' '.join(sorted(_SUFFIXES))}")
+        raise UserError(f"{folder}: has no images; their names must end in one of {' '.join(sorted(SUFFIXES))}")
     return [InputImage(path, path) for path in sorted(paths)]
 
 

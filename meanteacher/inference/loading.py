@@ -10,7 +10,7 @@ from torch import nn
 from meanteacher.config.errors import UserError
 from meanteacher.config.settings import Settings
 from meanteacher.inference.predictor import Predictor
-from meanteacher.runs.build import SkipRandomInitialization, build, build_average, construct_method
+from meanteacher.runs.build import SkipRandomInitialization, build, build_average, choose_eval_batch, construct_method
 from meanteacher.runs.deployment import FILE, Deployment
 from meanteacher.runs.result import Result
 from meanteacher.training.checkpoint import CURRENT, Checkpoints
@@ -43,7 +43,7 @@ def load(run: str | Path, network: str | None = None, device: str = "auto", batc
         network=name,
         device=where,
         precision=choose_precision("auto", where) if result.precision == "bf16" else "fp32",
-        batch=batch or settings.trainer.eval_batch,
+        batch=batch or choose_eval_batch(settings.trainer, deployment.image_shape),
     )
 
 

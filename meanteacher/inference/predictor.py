@@ -40,7 +40,7 @@ class Predictor:
     ):
         self.model, self.augment, self.deployment, self.network = model, augment, deployment, network
         self.device, self.precision, self.batch = device, precision, batch
-        self.reader = ImageReader(deployment.image_shape)
+        self.reader = ImageReader(deployment.image_shape, deployment.resize)
 
     @property
     def classes(self) -> list[str]:
@@ -97,13 +97,14 @@ class Predictor:
         validation images. coverage: list the classes that hold the true one with this probability. Give at most one.
         Raises UserError if the validation images do not suffice for it, or for `images` of another type.
         """
-        parts = list(self.predict_batches(images, self.rule(precision, coverage)))
+        rule = self.rule(precision, coverage)
+        parts = list(self.predict_batches(images, rule))
         empty = torch.empty(0, len(self.classes))
         return Predictions(
             classes=self.classes,
             probabilities=torch.cat([part.probabilities for part in parts]) if parts else empty,
             errors=[error for part in parts for error in part.errors],
-            rule=self.rule(precision, coverage),
+            rule=rule,
         )
 
     def predict_batches(self, images: Any, rule: Rule) -> Iterator[Predictions]:

@@ -11,6 +11,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from meanteacher.config.errors import UserError
 from meanteacher.config.files import write_atomically
+from meanteacher.config.types import Resize
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -54,8 +55,8 @@ class Calibration(BaseModel):
 class Deployment(BaseModel):
     """The content of `inference.json`.
 
-    classes: the names in the order of the logits. image_shape: [C, H, W]. resize: how an image of another size is
-    brought to it; `crop` fits the shorter side and crops at the center. normalization: the tensors of the
+    classes: the names in the order of the logits. image_shape: [C, H, W]. resize: crop | squash | pad, how an image of
+    other proportions is brought to it; see `meanteacher.data.decoding.resize_image`. normalization: the tensors of the
     augmentation's normalization as nested lists, or None if they are in `NORMALIZATION`. deployed: the network that is
     used unless another one is asked for. training_images: the number of images in the training part, which sizes some
     methods' buffers. calibration: by network; None without validation images.
@@ -67,7 +68,7 @@ class Deployment(BaseModel):
     digest: str
     classes: list[str]
     image_shape: tuple[int, int, int]
-    resize: Literal["crop"]
+    resize: Resize
     normalization: dict[str, Any] | None
     networks: list[str]
     deployed: str

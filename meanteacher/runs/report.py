@@ -118,7 +118,7 @@ def commit() -> str | None:
 
 
 def text(result: Result, folder: Path) -> str:
-    """A finished result for a person: a line per network, the folder and the curves."""
+    """A finished result for a person: a line per network, the folder, the curves and the page."""
     lines = []
     for part, networks in (("test", result.models or {}), ("validation", result.validation or {})):
         for name, network in networks.items():
@@ -130,5 +130,5 @@ def text(result: Result, folder: Path) -> str:
             if network.auroc_unknown is not None:
                 lines.append(f"AUROC of unknown classes of the {name}: {network.auroc_unknown:.3f}")
     lines.append(f"run folder: {folder}")
-    curves = folder / "plots" / "curves.png"
-    return "\n".join([*lines, f"curves: {curves}"] if curves.exists() else lines)
+    files = {"curves": folder / "plots" / "curves.png", "report": folder / "report.html"}
+    return "\n".join(lines + [f"{name}: {path}" for name, path in files.items() if path.exists()])

@@ -12,9 +12,9 @@ from meanteacher.config.console import only_errors
 from meanteacher.config.errors import UserError
 from meanteacher.config.settings import Choices, Settings
 from meanteacher.runs import report
-from meanteacher.runs.deployment import FILE
 from meanteacher.runs.result import Result
 from meanteacher.runs.run_dir import RunDir
+from meanteacher.runs.run_files import missing_files, write_files
 from meanteacher.runs.session import Session
 from meanteacher.runs.source import source_digest
 from meanteacher.training.signals import raise_on_termination
@@ -37,8 +37,8 @@ def run(settings: Settings, choices: Choices, path: Path, command: str, show_pro
     ):
         previous = run_dir.result()
         if previous and previous.status == "finished":
-            if show_progress and not (path / FILE).exists():
-                add_deployment(settings, choices, run_dir)
+            if show_progress and missing_files(path):
+                add_missing_files(settings, choices, run_dir, previous)
             return report_finished(previous, run_dir)
         result = start(settings, choices, command, previous)
         began = time.time() - result.wall_seconds
@@ -47,11 +47,10 @@ def run(settings: Settings, choices: Choices, path: Path, command: str, show_pro
             run_dir.write_result(result)
             (path / "config.yaml").write_text(yaml.safe_dump(settings.as_dict(), sort_keys=False), encoding="utf-8")
             session = Session(settings, choices, run_dir, show_progress)
-            measured = session.fit()
-            if measured["status"] == "finished":
-                write_deployment(session)
-                pictures = session.draw()
-            result = result.replace(**measured, wall_seconds=time.time() - began)
+            measured = result.replace(**session.fit())
+            if measured.status == "finished":  # which is written last, so that a run stopped here is completed later
+                pictures = write_files(session, measured)
+            result = measured.replace(wall_seconds=time.time() - began)
         except BaseException as error:
             progress = {"steps": session.trainer.step} if session is not None else {}
             result = result.replace(**failure(error), **progress, wall_seconds=time.time() - began)
@@ -60,7 +59,7 @@ def run(settings: Settings, choices: Choices, path: Path, command: str, show_pro
         finally:
             save_result(run_dir, result)
             if session is not None:
-                session.close(result.status, pictures, result.model_dump(exclude_unset=True))
+                session.close(result.status, pictures, result.model_dump(exclude_unset=True, exclude={"by_class"}))
         finished = result.status == "finished"
         log.info("%s", report.text(result, path) if finished else f"stopped; rerun the command to resume: {command}")
         return result
@@ -74,26 +73,21 @@ def save_result(run_dir: RunDir, result: Result) -> None:
         log.warning("%s/result.json cannot be written (%s)", run_dir.path, error.strerror)
 
 
-def write_deployment(session: Session) -> None:
-    """Write what is needed to use the run without its images, or warn if that is not possible."""
-    try:
-        session.write_deployment()
-    except OSError as error:
-        log.warning("%s cannot be written (%s); rerun the command to write it", FILE, error.strerror)
-
-
-def add_deployment(settings: Settings, choices: Choices, run_dir: RunDir) -> None:
-    """Write what is needed to use a run that was finished by an earlier version, or warn if that is not possible."""
+def add_missing_files(settings: Settings, choices: Choices, run_dir: RunDir, result: Result) -> None:
+    """Write the files that an earlier version did not leave for this finished run, or warn if that is not possible."""
+    missing = ", ".join(missing_files(run_dir.path))
     try:
         with only_errors():
             session = Session(settings, choices, run_dir, show_progress=False)
         if session.trainer.step < settings.steps:
             raise UserError("its last checkpoint is missing")
+        by_class = session.scores_by_class()
     except (UserError, RuntimeError, KeyError) as error:  # a checkpoint of other code has other names or shapes
-        log.warning("%s cannot be added to this run (%s); fresh=true repeats the run", FILE, str(error).splitlines()[0])
+        reason = str(error).splitlines()[0]
+        log.warning("%s cannot be added to this run (%s); fresh=true repeats the run", missing, reason)
         return
-    write_deployment(session)
-    log.info("%s is added, so that this run can be used without its images", FILE)
+    write_files(session, result.replace(by_class=by_class))
+    log.info("added %s", missing)
 
 
 def start(settings: Settings, choices: Choices, command: str, previous: Result | None) -> Result:

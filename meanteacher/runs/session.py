@@ -5,8 +5,8 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from torch import nn
 
+from meanteacher.config.digest import location_key
 from meanteacher.config.settings import Choices, Settings
 from meanteacher.data.batches import Batches
 from meanteacher.data.loader import ImageStore, Loader, choose_storage
@@ -27,9 +27,7 @@ from meanteacher.runs.build import (
     load_data,
     make_split,
 )
-from meanteacher.runs.class_scores import class_scores
-from meanteacher.runs.deployment import Calibration, Deployment, store_normalization
-from meanteacher.runs.pictures import draw_pictures
+from meanteacher.runs.class_scores import class_scores, scores_by_class
 from meanteacher.runs.result import Scores
 from meanteacher.runs.run_dir import RunDir
 from meanteacher.training import device
@@ -44,7 +42,7 @@ log = logging.getLogger(__name__)
 class Session:
     """Everything that one run needs in memory; picks up the run directory's checkpoint.
 
-    `fit` trains, `draw` makes the pictures, `close` ends the loggers. show_progress: show a progress bar.
+    `fit` trains, `close` ends the loggers. show_progress: show a progress bar.
     Raises UserError for bad input.
     """
 
@@ -193,8 +191,11 @@ class Session:
             self.started.append(logger)
         status = self.trainer.fit()
         scores = report.scores_by_part(self.trainer.history, self.trainer.parts, list(self.trainer.models()))
-        if status == "finished" and self.settings.scenario:
-            scores["models"] = {name: self.add_class_scores(name, each) for name, each in scores["models"].items()}
+        if status == "finished":
+            scores["by_class"] = self.scores_by_class()
+            own_images = location_key(self.settings.dataset.node) in self.settings.dataset.node
+            if self.settings.scenario or own_images:
+                scores["models"] = {name: self.add_class_scores(name, each) for name, each in scores["models"].items()}
         return {
             "status": status,
             "bitwise": self.bitwise,
@@ -209,61 +210,22 @@ class Session:
             "split_digest": self.split.digest(),
         }
 
+    def scores_by_class(self) -> dict:
+        """The test scores of each class by network."""
+        targets, classes = self.data.test.targets, self.data.classes
+        logits = {network: self.trainer.logits(network, "test") for network in self.trainer.models()}
+        return {network: scores_by_class(each, targets, classes) for network, each in logits.items()}
+
     def add_class_scores(self, network: str, scores: Scores) -> Scores:
         """The test scores of a network with its recall by class, balanced accuracy and AUROC of unknown classes."""
-        evaluator, model = self.trainer.evaluator, self.trainer.models()[network]
-        unknown = evaluator.logits(model, "unknown") if "unknown" in evaluator.parts else None
-        data, logits = self.data, evaluator.logits(model, "test")
+        unknown = self.trainer.logits(network, "unknown") if "unknown" in self.trainer.evaluator.parts else None
+        data, logits = self.data, self.trainer.logits(network, "test")
         return scores.model_copy(update=class_scores(logits, data.test.targets, data.classes, unknown))
 
-    def write_deployment(self) -> None:
-        """Write what is needed to use the run without its images. Raises OSError if that is not possible."""
-        folder, models, data = self.run_dir.path, self.trainer.models(), self.data
-        targets = self.trainer.evaluator.measured.get("validation")
-        Deployment(
-            digest=self.run_dir.digest,
-            classes=data.classes,
-            image_shape=data.train.pixels.shape[1:],
-            resize="crop",
-            normalization=store_normalization(self.augment.normalize.state_dict(), folder),
-            networks=list(models),
-            deployed=list(models)[-1],
-            training_images=len(data.train.targets),
-            calibration=targets and {name: self.calibrate(model) for name, model in models.items()},
-            versions=report.versions(),
-        ).write(folder)
-
-    def calibrate(self, model: nn.Module) -> Calibration:
-        """The calibration of a network on the validation images."""
-        evaluator = self.trainer.evaluator
-        return Calibration.fit(evaluator.logits(model, "validation"), evaluator.parts["validation"].targets)
-
-    def draw(self) -> dict[str, Path]:
-        """Draw the pictures of the run into plots/; returns their paths by name."""
-        labels = len(self.split.labeled)
-        return draw_pictures(
-            self.run_dir.path / "plots",
-            title=f"{self.choices.method} on {self.data.name}, {labels} labels, seed {self.settings.seed}",
-            data=self.data,
-            labeled=self.split.labeled,
-            history=self.trainer.history,
-            predict=self.predict_test,
-            draw_views=self.draw_views,
-        )
-
-    def predict_test(self) -> tuple[str, np.ndarray]:
-        """The name of the deployed network and its predicted classes on the test part, int64 [N]."""
-        name, predicted = self.trainer.predict("test")
-        return name, predicted.cpu().numpy()
-
-    def draw_views(self, images: np.ndarray) -> dict[str, np.ndarray]:
-        """Each view of the augmentation, drawn three times. images: uint8 [N, C, H, W]; views: float32, normalized."""
-        pixels = torch.from_numpy(images).to(self.device)
-        return {
-            f"{name} {number}": view.cpu().numpy()
-            for name in self.augment.views
-            for number, view in enumerate(self.batches.augmented(pixels, (name,) * 3), 1)
-        }
+    @property
+    def deployed(self) -> str:
+        """The name of the network to deploy."""
+        return list(self.trainer.models())[-1]
 
     def close(self, status: str, pictures: dict[str, Path], summary: dict) -> None:
         """End the loggers that were started."""

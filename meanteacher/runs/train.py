@@ -90,7 +90,7 @@ def main(arguments: list[str]) -> int:
     """Run Hydra on these arguments; returns the exit status. Raises UserError and Hydra's errors."""
     log_to_console(logging.INFO)
     refuse_additions(arguments)
-    sys.argv[1:] = [*arguments, *multirun_flag(arguments)]
+    sys.argv[1:] = [*map(quote_unicode, arguments), *multirun_flag(arguments)]
     job()
     return 130 if signals.last_signal is not None else 1 if failures else 0
 
@@ -100,6 +100,13 @@ def refuse_additions(arguments: list[str]) -> None:
     for argument in arguments:
         if argument.startswith(("+", "~")) and "hydra" not in argument:
             raise UserError(f"{argument}: keys cannot be added or removed; change a value, or write a file in conf/")
+
+
+def quote_unicode(argument: str) -> str:
+    """`key=value` with quotes around a plain value beyond ASCII, such as a path, which Hydra takes in quotes only."""
+    key, equals, value = argument.partition("=")
+    plain = equals and not value.isascii() and not set(value) & set("'\"[]{}(),=\\")
+    return f"{key}='{value}'" if plain else argument
 
 
 def multirun_flag(arguments: list[str]) -> list[str]:

@@ -100,6 +100,8 @@ def test_resize_policies(tmp_path):
         assert squashed[third, :, 10 * third : 10 * third + 10].min() == 240
     np.testing.assert_array_equal(padded[:, 10:20], values.transpose(2, 0, 1))
     assert padded[:, :10].max() == 0 and padded[:, 20:].max() == 0
+    turned = resize_image(image.transpose(Image.Transpose.TRANSPOSE), image_size=30, resize="pad")
+    np.testing.assert_array_equal(turned, padded.transpose(0, 2, 1))
 
 
 @pytest.mark.parametrize("resize", ["crop", "squash", "pad"])

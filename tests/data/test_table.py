@@ -203,6 +203,19 @@ def test_new_labels_decode_nothing_and_do_not_move_images(monkeypatch, tmp_path)
     assert second.train.targets.tolist() == [1, 0, 1, 0, 1, 0, -1, 2, -1] and second.test.targets.tolist() == [1, 0]
 
 
+def test_new_labels_count_where_duplicates_were_dropped(tmp_path):
+    """a/0.png is a copy of a test image, and the unlabeled b/1.png is one of a/3.png."""
+    file = write(tmp_path / "photos", ROWS)
+    for source, copy in (("c/0.png", "a/0.png"), ("a/3.png", "b/1.png")):
+        (file.parent / copy).write_bytes((file.parent / source).read_bytes())
+    first = load(file, exclude_duplicates="exact")
+    assert first.train.names[0] == "a/1.png" and first.duplicates["unlabeled_train_exact"] == 1
+    write(file.parent, [row.replace("b/1.png,,unlabeled", "b/1.png,emu,") for row in ROWS])
+    second = load(file, exclude_duplicates="exact")
+    assert second.train.names == first.train.names and second.duplicates["unlabeled_train_exact"] == 0
+    assert second.train.targets.tolist() == [0, 1, 0, 1, 0, -1, 2, -1]
+
+
 def test_a_split_file_names_images_of_the_table(tmp_path):
     file = write(tmp_path / "photos", ROWS)
     data = load(file)

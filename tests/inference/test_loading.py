@@ -63,6 +63,8 @@ def test_the_calibration_is_that_of_the_validation_images(finished_run):
     targets = torch.tensor(positions) // 16
     logits = predictor.logits([training[position] for position in positions])
     assert predictor.temperature == pytest.approx(fit_temperature(logits, targets), rel=0.02)
+    confidences = (logits / predictor.temperature).softmax(1).amax(1)
+    assert predictor.calibration.confidence == pytest.approx(confidences.tolist(), abs=5e-3)
     assert predictor.calibration.correct == (logits.argmax(dim=1) == targets).tolist()
 
 
@@ -120,6 +122,7 @@ def test_all_kinds_of_images_are_the_same(finished_run):
 
 def test_other_images_are_refused(finished_run):
     predictor = meanteacher.load(finished_run)
-    for images in (np.zeros((8, 8, 3)), torch.zeros(8, 8, 3, dtype=torch.uint8), 7, [7], [np.zeros((2, 2))]):
+    wrong = np.zeros((8, 8, 3)), torch.zeros(8, 8, 5, dtype=torch.uint8), np.zeros((2, 3, 8, 8), np.uint8)
+    for images in (*wrong, np.array(["a.png"]), 7, [7], [np.zeros((2, 2))], [np.zeros((1, 2, 8, 3), np.uint8)]):
         with pytest.raises(UserError, match="give paths, Pillow images"):
             predictor.predict(images)

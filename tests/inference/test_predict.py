@@ -12,6 +12,7 @@ from PIL import Image
 
 import meanteacher
 from meanteacher.config import cli
+from meanteacher.inference.images import ImageReader, as_sequence
 from meanteacher.inference.predictions import Predictions, Rule
 
 COLUMNS = ["path", "class", "probability", "second_class", "second_probability"]
@@ -65,7 +66,7 @@ def test_broken_images_are_rows_and_only_broken_images_are_a_failure(predict, im
     (tmp_path / "text.jpg").write_text("not an image")
     status, rows, _ = predict(tmp_path, images / "test/blue/00.png")
     assert status == 0 and [bool(row["error"]) for row in rows] == [True, True, False]
-    assert "cannot identify image file" in rows[1]["error"]
+    assert rows[1]["error"] == "not an image, or of an unknown format"
     assert predict(tmp_path)[0] == 1
 
 
@@ -162,3 +163,14 @@ def test_batches_do_not_change_the_predictions(finished_run, images):
     first, second = one.predict(paths), many.predict(paths)
     assert first.names == second.names and len(first) == 18
     assert torch.allclose(first.probabilities, second.probabilities, atol=0.02)
+
+
+def test_the_resize_policy_of_the_run_is_used():
+    """A white image of 4×8 for 4×4 and 2×8: cropped, squashed or padded; a gray network sees one channel."""
+    wide = np.full((4, 8, 3), 255, np.uint8)
+    for resize, expected in {"crop": 16, "squash": 16, "pad": 8}.items():
+        (batch,) = ImageReader((3, 4, 4), resize).batches(as_sequence(wide), 9)
+        assert batch.pixels.shape == (1, 3, 4, 4) and (batch.pixels == 255).sum() == 3 * expected
+    for resize, expected in {"crop": 16, "squash": 16, "pad": 8}.items():
+        (batch,) = ImageReader((1, 2, 8), resize).batches(as_sequence(wide), 9)
+        assert batch.pixels.shape == (1, 1, 2, 8) and (batch.pixels == 255).sum() == expected

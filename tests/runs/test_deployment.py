@@ -5,7 +5,7 @@ import shutil
 import numpy as np
 import pytest
 import torch
-from conftest import TINY, command_of_finished_run, parsed
+from conftest import command_of_finished_run, parsed
 
 import meanteacher
 from meanteacher.config.errors import UserError
@@ -66,6 +66,17 @@ def test_without_validation_images_nothing_is_calibrated(moved):
         predictor.predict(image, precision=0.9)
 
 
+def test_probabilities_are_those_of_logits_divided_by_the_temperature(moved):
+    deployment = Deployment.read(moved)
+    calibration = {name: each.model_copy(update={"temperature": 2.5}) for name, each in deployment.calibration.items()}
+    deployment.model_copy(update={"calibration": calibration}).write(moved)
+    predictor = meanteacher.load(moved)
+    image = np.zeros((8, 8, 3), np.uint8)
+    expected = (predictor.logits(image) / 2.5).softmax(1)
+    assert torch.equal(predictor.probabilities(image), expected)
+    assert torch.equal(predictor.predict(image).probabilities, expected)
+
+
 def test_a_finished_run_of_an_earlier_version_gets_the_file(moved, finished_run, caplog):
     file = moved / "inference.json"
     written, checkpoint = file.read_text(), (moved / "checkpoint.pt").read_bytes()
@@ -82,15 +93,18 @@ def test_a_finished_run_of_an_earlier_version_gets_the_file(moved, finished_run,
     assert not file.exists() and "cannot be added to this run (its last checkpoint is missing)" in caplog.text
 
 
-def test_the_file_of_pretrained_weights_is_not_needed(tmp_path):
-    """A probe on frozen features is rebuilt without the file that it was started from."""
+def test_the_file_of_pretrained_weights_is_not_needed(finished_run, tmp_path):
+    """A probe on frozen features is rebuilt without the file that it was started from, and images are padded again."""
     timm = pytest.importorskip("timm")
     weights = tmp_path / "weights.pth"
-    torch.save(timm.create_model("lcnet_035", in_chans=1, num_classes=10).state_dict(), weights)
+    torch.save(timm.create_model("lcnet_035", num_classes=3).state_dict(), weights)
     model = ["model=timm", "model.name=lcnet_035", f"model.weights={weights}", "model.train=probe"]
-    settings = parsed(*TINY, *model, "steps=1", "eval_every=1", "dataset.image_size=32")
-    run.run(settings, Choices(dataset="digits", method="mean_teacher"), tmp_path / "run", "c", show_progress=False)
+    changes = ["steps=1", "eval_every=1", "dataset.image_size=32", "dataset.resize=pad", "validation=0"]
+    settings = parsed(*command_of_finished_run(finished_run.parent), *model, *changes)
+    run.run(settings, Choices(dataset="image_folder"), tmp_path / "run", "c", show_progress=False)
     weights.unlink()
+    deployment = Deployment.read(tmp_path / "run")
+    assert deployment.resize == "pad" and deployment.calibration is None
     state = torch.load(tmp_path / "run/checkpoint.pt", weights_only=True)["method"]
     own = meanteacher.load(tmp_path / "run", network="student").model.state_dict()
     assert all(torch.equal(value, state[f"student.{name}"]) for name, value in own.items())

@@ -20,10 +20,11 @@ from meanteacher.config.errors import UserError
 from meanteacher.config.settings import Choices
 from meanteacher.data.datasets import digits
 from meanteacher.loggers import Logger
-from meanteacher.runs import plots, run
+from meanteacher.runs import plots, run, run_page
 from meanteacher.runs.result import Result
 from meanteacher.runs.session import Session
 from meanteacher.training import eta
+from meanteacher.training.evaluator import Evaluator
 from meanteacher.training.train_step import TrainStep
 
 
@@ -77,6 +78,7 @@ def test_a_run_leaves_its_folder_complete(tmp_path):
         "checkpoint.pt",
         "inference.json",
         "plots",
+        "report.html",
         "result.json",
     }
     assert {p.name for p in (folder / "plots").iterdir()} == {"curves.png", "confusion.png", "labeled.png", "views.png"}
@@ -92,6 +94,10 @@ def test_a_run_leaves_its_folder_complete(tmp_path):
         result.models["teacher"].error_best_on_test is not None
         and result.validation["teacher"].error_best_on_test is None
     )
+    for network, scores in result.by_class.items():
+        counted = {name: sum(getattr(each, name) for each in scores.values()) for name in ("images", "correct")}
+        assert len(scores) == 10 and counted["images"] == result.data["test"]
+        assert 1 - counted["correct"] / counted["images"] == pytest.approx(result.models[network].error_last)
     split = json.loads((folder / "split.json").read_text())
     assert len(split["labeled"]) == 20 and len(split["validation"]) == 50
 
@@ -157,6 +163,45 @@ def test_a_finished_run_is_reported_and_fresh_keeps_the_old_one(tmp_path, monkey
     again = go(tmp_path / "run", "fresh=true")
     assert again.models == first.models
     assert Result.read(tmp_path / "run.old-1" / "result.json") == first
+
+
+def test_the_last_evaluation_serves_every_picture_and_score(tmp_path, monkeypatch):
+    original, passes = Evaluator.logits, []
+    monkeypatch.setattr(Evaluator, "logits", lambda self, *which: passes.append(which[1]) or original(self, *which))
+    go(tmp_path / "run", "validation=50")
+    assert passes == ["test", "test", "validation", "validation"] * 2, "two evaluations of student and teacher"
+
+
+def test_a_run_that_was_stopped_while_its_page_was_written_is_completed(tmp_path, monkeypatch):
+    whole = go(tmp_path / "whole")
+    with monkeypatch.context() as patched:
+        patched.setattr(run_page, "write_atomically", lambda path, content: signal.raise_signal(signal.SIGINT))
+        with pytest.raises(KeyboardInterrupt):
+            go(tmp_path / "run")
+    assert Result.read(tmp_path / "run/result.json").status == "interrupted"
+    monkeypatch.setattr(TrainStep, "__call__", None)
+    result = go(tmp_path / "run")
+    assert result.models == whole.models and result.by_class == whole.by_class and result.attempts == 2
+    assert (tmp_path / "run/report.html").exists()
+
+
+def test_a_finished_run_gets_the_files_that_it_lacks(tmp_path, monkeypatch):
+    result, folder = go(tmp_path / "run"), tmp_path / "run"
+    before = {path: path.read_bytes() for path in (folder / "report.html", folder / "result.json")}
+    (folder / "report.html").unlink()
+    (folder / "plots/curves.png").unlink()
+    monkeypatch.setattr(TrainStep, "__call__", None)
+    assert go(folder) == result and (folder / "plots/curves.png").exists()
+    assert all(path.read_bytes() == content for path, content in before.items())
+
+
+def test_a_page_that_fails_leaves_the_run_finished(tmp_path, monkeypatch, caplog):
+    def fail(*arguments, **content):
+        raise ValueError("no paper")
+
+    monkeypatch.setattr(run_page, "render", fail)
+    assert go(tmp_path / "run").status == "finished" and not (tmp_path / "run/report.html").exists()
+    assert "report.html could not be drawn: no paper" in caplog.text
 
 
 class Recorder(Logger):

@@ -53,6 +53,7 @@ def test_the_lowest_confidence_that_reaches_the_precision():
     z, n, p = 1.959964, 5, 0.8
     middle, half = (p + z * z / 2 / n), z * math.sqrt(p * (1 - p) / n + z * z / 4 / n / n)
     assert found.interval == pytest.approx(((middle - half) / (1 + z * z / n), (middle + half) / (1 + z * z / n)))
+    assert precision_threshold(confidences, correct, 0.6)[:3] == (0.4, 4 / 6, 6)  # and not 0.7, with 3 of 3
     shuffled = np.random.default_rng(0).permutation(6)
     assert precision_threshold(confidences[shuffled], correct[shuffled], 0.8) == found
 
