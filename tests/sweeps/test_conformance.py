@@ -1,8 +1,9 @@
-"""What a sweep promises when it is interrupted, changed, started twice or when runs fail; see docs/comparing.md."""
+"""What a sweep promises when it is changed, started twice or when runs fail; see docs/sweeps_conformance.md."""
 
 import copy
 import json
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -153,3 +154,11 @@ def test_two_launchers_of_one_sweep_share_its_runs(tmp_path):
     results = [json.loads(path.read_text()) for path in tmp_path.glob("outputs/digits/*/*/*/*/result.json")]
     assert [(r["status"], r["attempts"]) for r in results] == [("finished", 1)] * 4
     assert len(list(tmp_path.glob("outputs/sweeps/*"))) == 1
+
+
+def test_every_point_of_the_page_names_a_test_that_exists():
+    rows = [line for line in (ROOT / "docs/sweeps_conformance.md").read_text().splitlines() if line.startswith("| ")]
+    named = [re.findall(r"`(tests/\S+)::(\w+)`", row) for row in rows[1:]]
+    assert len(named) > 10 and all(named)
+    for ((file, name),) in named:
+        assert f"def {name}(" in (ROOT / file).read_text(), name
