@@ -12,8 +12,8 @@ if TYPE_CHECKING:
     from meanteacher.labeling.choice import Choice
     from meanteacher.labeling.run_images import RunImages
 
-DEFAULT = "mixed"
-"""The strategy that is used where none is named."""
+DEFAULT = "typical"
+"""The strategy that is used where none is named: the best with few labels in results/label_next.md."""
 
 DESCRIPTION = """Choose unlabeled images of a finished run that are worth a label, and write label-next.csv and
 label-next.html. The page is opened in a browser, needs no server, and saves a CSV to train with."""
