@@ -135,3 +135,10 @@ def test_notebook_example_trains_and_gives_a_teacher(tmp_path, monkeypatch):
     exec(code.replace("outputs/…/config.yaml", "config.yaml").replace('"steps": 500', '"steps": 6'), names)
     assert 0 <= names["measured"]["models"]["teacher"].error_last <= 1
     assert names["teacher"].state_dict()
+
+
+def test_the_tables_of_results_are_those_of_the_runs(monkeypatch):
+    monkeypatch.syspath_prepend(ROOT / "docs")
+    import result_tables
+
+    assert result_tables.main(["--check"]) == 0
