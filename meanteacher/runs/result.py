@@ -61,7 +61,7 @@ class Result(BaseModel):
     split_seed: int
     attempts: int = 1
     wall_seconds: float = 0.0
-    bitwise: bool | None = Field(None, description="False where a resume changed the device or the number of threads")
+    bitwise: bool | None = Field(None, description="False where a resume changed the devices or the number of threads")
     models: dict[str, Scores] | None = Field(None, description="test scores by network, the deployed one last")
     validation: dict[str, Scores] | None = None
     pseudo_labels: dict[str, float] | None = Field(
@@ -74,6 +74,7 @@ class Result(BaseModel):
     versions: dict[str, str | None] | None = None
     hardware: str | None = None
     threads: int | None = None
+    devices: int | None = Field(None, description="the number of processes that shared each batch")
     commit: str | None = None
     precision: str | None = None
     compiled: bool | None = None

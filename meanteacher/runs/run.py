@@ -12,21 +12,29 @@ from meanteacher.config.errors import UserError
 from meanteacher.config.settings import Choices, Settings
 from meanteacher.runs import report
 from meanteacher.runs.result import Result
-from meanteacher.runs.run_dir import RunDir
+from meanteacher.runs.run_dir import FollowedRunDir, RunDir
 from meanteacher.runs.session import Session
 from meanteacher.runs.source import source_digest
+from meanteacher.training.ranks import ALONE, Ranks
 from meanteacher.training.signals import raise_on_termination
 
 log = logging.getLogger(__name__)
 
 
-def run(settings: Settings, choices: Choices, path: Path, command: str, show_progress: bool = True) -> Result:
+def run(
+    settings: Settings,
+    choices: Choices,
+    path: Path,
+    command: str,
+    show_progress: bool = True,
+    ranks: Ranks = ALONE,
+) -> Result:
     """Train or resume the run that `settings` describe in the directory `path`, or report it if it is finished.
 
     choices: the options that the settings came from; command: what repeats this run; show_progress: show a progress
     bar, and refuse to start while another process trains the same run. A job of a sweep shows none and waits for that
-    process. Raises UserError for bad input; result.json then says `failed`, and the directory keeps everything computed
-    so far.
+    process. ranks: the processes of the run, of which this is the main one; the others call `follow`. Raises UserError
+    for bad input; result.json then says `failed`, and the directory keeps everything computed so far.
     """
     with (
         RunDir(path, settings.digest, settings.fresh, wait=not show_progress) as run_dir,
@@ -34,7 +42,9 @@ def run(settings: Settings, choices: Choices, path: Path, command: str, show_pro
         raise_on_termination(),
     ):
         previous = run_dir.result()
-        if previous and previous.status == "finished":
+        finished = previous is not None and previous.status == "finished"
+        ranks.broadcast(finished)
+        if finished:
             return report_finished(previous, run_dir)
         result = start(settings, choices, command, previous)
         began = time.time() - result.wall_seconds
@@ -42,7 +52,7 @@ def run(settings: Settings, choices: Choices, path: Path, command: str, show_pro
         try:
             run_dir.write_result(result)
             (path / "config.yaml").write_text(yaml.safe_dump(settings.as_dict(), sort_keys=False), encoding="utf-8")
-            session = Session(settings, choices, run_dir, show_progress)
+            session = Session(settings, choices, run_dir, show_progress, ranks)
             measured = session.fit()
             if measured["status"] == "finished":
                 pictures = session.draw()
@@ -59,6 +69,17 @@ def run(settings: Settings, choices: Choices, path: Path, command: str, show_pro
         finished = result.status == "finished"
         log.info("%s", report.text(result, path) if finished else f"stopped; rerun the command to resume: {command}")
         return result
+
+
+def follow(settings: Settings, choices: Choices, path: Path, ranks: Ranks) -> None:
+    """What a process of a run does that is not its main one: train together with it. It writes no files.
+
+    Raises UserError for bad input, and LostProcess if the main process ends.
+    """
+    with raise_on_termination():
+        finished = ranks.broadcast(None)
+        if not finished:
+            Session(settings, choices, FollowedRunDir(path, settings.digest), False, ranks).fit()
 
 
 def save_result(run_dir: RunDir, result: Result) -> None:

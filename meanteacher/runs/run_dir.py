@@ -3,6 +3,7 @@
 import logging
 import os
 from pathlib import Path
+from typing import NamedTuple
 
 from filelock import FileLock, Timeout
 
@@ -10,6 +11,13 @@ from meanteacher.config.errors import UserError
 from meanteacher.runs.result import Result
 
 log = logging.getLogger(__name__)
+
+
+class FollowedRunDir(NamedTuple):
+    """The run directory as a process sees that is not the run's main one: it reads there, but writes nothing."""
+
+    path: Path
+    digest: str
 
 
 class RunDir:

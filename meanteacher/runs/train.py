@@ -60,10 +60,12 @@ def train(root: DictConfig, swept: bool) -> float | None:
     settings, choices = compose_run(root, hydra_config, hydra_config.job.name if swept else None)
     if sentence := missing_tuning(choices):
         log.warning("note    %s", sentence)
-    from meanteacher.runs.run import run
+    from meanteacher.runs.devices import run_on_devices
 
     command = command_of_job(hydra_config) if swept else command_line()
-    result = run(settings, choices, Path(hydra_config.runtime.output_dir), command, show_progress=not swept)
+    result = run_on_devices(settings, choices, Path(hydra_config.runtime.output_dir), command, not swept)
+    if result is None:
+        return None
     if result.status == "interrupted":
         signals.forward_signal()
     validation = result.validation or {}

@@ -4,14 +4,36 @@ import copy
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from functools import cache
+from importlib.util import find_spec
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.func import functional_call
 
+from meanteacher.config.errors import UserError
 from meanteacher.training.partition import JoinPieces, Partition, ShareParameters, TakePieces
+from meanteacher.training.ranks import Ranks
 from meanteacher.training.whole_batch import WholeBatch
+
+ELASTIC_PIECES = 4
+"""The number of pieces with `elastic=bitwise`, on every number of devices that divides it."""
+
+
+def choose_partition(ranks: Ranks, elastic: str) -> Partition | None:
+    """How the batches of a run are divided; None for a single process with `elastic=none`.
+
+    Raises UserError if `elastic=bitwise` is not possible with this number of processes.
+    """
+    if elastic == "none":
+        return Partition(ranks, ranks.count, ordered=False) if ranks.together else None
+    if ELASTIC_PIECES % ranks.count:
+        raise UserError(
+            f"trainer.elastic=bitwise: {ranks.count} devices are not possible; use 1, 2 or {ELASTIC_PIECES}"
+        )
+    if find_spec("greenlet") is None:
+        raise UserError("trainer.elastic=bitwise needs the package greenlet: pip install -e '.[elastic]'")
+    return Partition(ranks, ELASTIC_PIECES, ordered=True)
 
 
 class ShardedNetwork(nn.Module):
