@@ -80,7 +80,7 @@ def use_slurm_step() -> None:
 
 
 def start(count: int, settings: Settings, choices: Choices, path: Path, command: str, show_progress: bool) -> Result:
-    """Run in `count` processes on this machine. Raises UserError if one fails, and KeyboardInterrupt if stopped early."""
+    """Run in `count` processes on this machine. Raises UserError if one fails, or KeyboardInterrupt if stopped."""
     job = {"settings": settings.as_dict(), "choices": choices.model_dump()}
     job |= {"path": str(path.absolute()), "command": command, "show_progress": show_progress}
     with TemporaryDirectory(prefix="meanteacher-") as name:
