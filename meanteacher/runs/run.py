@@ -52,8 +52,9 @@ def run(
         try:
             run_dir.write_result(result)
             (path / "config.yaml").write_text(yaml.safe_dump(settings.as_dict(), sort_keys=False), encoding="utf-8")
-            session = Session(settings, choices, run_dir, show_progress, ranks)
-            measured = session.fit()
+            with ranks.noticing_losses():
+                session = Session(settings, choices, run_dir, show_progress, ranks)
+                measured = session.fit()
             if measured["status"] == "finished":
                 pictures = session.draw()
             result = result.replace(**measured, wall_seconds=time.time() - began)

@@ -64,14 +64,21 @@ class Ranks:
         backend = "cpu:gloo,cuda:nccl" if torch.cuda.is_available() and dist.is_nccl_available() else "gloo"
         dist.init_process_group(backend, method, TIMEOUT, world_size=self.count, rank=self.rank)
         try:
-            yield self
-            self.barrier()
+            with self.noticing_losses():
+                yield self
+                self.barrier()
+        finally:
+            dist.destroy_process_group()
+
+    @contextmanager
+    def noticing_losses(self) -> Iterator[None]:
+        """Within the context, errors of the connection are raised as LostProcess."""
+        try:
+            yield
         except RuntimeError as error:
             if isinstance(error, dist.DistError) or "gloo" in str(error):
                 raise LostProcess(LOST) from None
             raise
-        finally:
-            dist.destroy_process_group()
 
     def barrier(self) -> None:
         """Wait until all processes are here."""
