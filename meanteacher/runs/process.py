@@ -26,7 +26,8 @@ def main(folder: Path, rank: int, count: int) -> int:
         with ranks.connected(f"file://{folder}/store"):
             take_part(settings, choices, Path(job["path"]), job["command"], job["show_progress"], ranks)
     except LostProcess:
-        return 1
+        logging.shutdown()
+        os._exit(1)  # the connection would be closed in several seconds
     except KeyboardInterrupt:
         return 130
     except (UserError, OSError) as error:
