@@ -17,8 +17,8 @@ from meanteacher.config.errors import UserError
 from meanteacher.config.settings import Choices, Settings, TrainerSettings
 from meanteacher.runs.result import Result
 from meanteacher.runs.run import follow, run
+from meanteacher.training import signals
 from meanteacher.training.ranks import Ranks
-from meanteacher.training.signals import save_requests, stop_signals
 
 GRACE_SECONDS = 10
 """After one process has failed, the time that the others have to notice and to write what is left to write."""
@@ -104,7 +104,10 @@ def start(count: int, settings: Settings, choices: Choices, path: Path, command:
                 process.kill()
                 process.wait()
         check([process.returncode for process in processes], folder, stopped)
-    return Result.read(path / "result.json")
+    result = Result.read(path / "result.json")
+    if result.status == "interrupted" and signals.last_signal is None:
+        signals.last_signal = signal.SIGTERM  # one of the processes has received it
+    return result
 
 
 def loopback() -> str:
@@ -119,7 +122,7 @@ def wait(processes: list[subprocess.Popen]) -> bool:
     If one of them fails, the others have `GRACE_SECONDS` left.
     """
     passed_on, deadline = 0, float("inf")
-    with only_errors(), stop_signals() as stop, save_requests() as requests:
+    with only_errors(), signals.stop_signals() as stop, signals.save_requests() as requests:
         while any(process.poll() is None for process in processes) and time.monotonic() < deadline:
             if len(stop) > passed_on:
                 processes[0].send_signal(signal.SIGTERM)

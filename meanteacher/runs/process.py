@@ -26,8 +26,7 @@ def main(folder: Path, rank: int, count: int) -> int:
         with ranks.connected(f"file://{folder}/store"):
             take_part(settings, choices, Path(job["path"]), job["command"], job["show_progress"], ranks)
     except LostProcess:
-        logging.shutdown()
-        os._exit(1)  # the connection would be closed in several seconds
+        return 1
     except KeyboardInterrupt:
         return 130
     except (UserError, OSError) as error:
@@ -44,4 +43,7 @@ def stop_without_parent() -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(main(Path(sys.argv[1]), int(sys.argv[2]), int(sys.argv[3])))
+    status = main(Path(sys.argv[1]), int(sys.argv[2]), int(sys.argv[3]))
+    logging.shutdown()
+    if status:
+        os._exit(status)  # otherwise, closing a connection that is in use takes several seconds

@@ -159,14 +159,15 @@ class AddUp(Function):
 
 
 def batch_statistics(partition: Partition, pieces: Sequence[Tensor], total: int) -> tuple[Tensor, Tensor]:
-    """Mean and biased variance over a batch of `total` images and all positions: float32 [C] each.
+    """Mean and biased variance over a batch of `total` images and all positions: [C] each, float32 or float64.
 
     pieces: of this process, [B, C, …] each.
     """
     channels, device = pieces[0].shape[1], pieces[0].device
     own = []
     for piece in pieces:
-        running = torch.zeros(channels, device=device), torch.ones(channels, device=device)
+        dtype = torch.promote_types(piece.dtype, torch.float32)
+        running = piece.new_zeros(channels, dtype=dtype), piece.new_ones(channels, dtype=dtype)
         own.append(torch.stack(torch.batch_norm_update_stats(piece, *running, 1.0)))
     means, variances = partition.exchange(own).unbind(dim=1)
     shares = torch.tensor([[size / total] for size in partition.sizes(total)], device=device)

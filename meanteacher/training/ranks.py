@@ -63,12 +63,10 @@ class Ranks:
             return
         backend = "cpu:gloo,cuda:nccl" if torch.cuda.is_available() and dist.is_nccl_available() else "gloo"
         dist.init_process_group(backend, method, TIMEOUT, world_size=self.count, rank=self.rank)
-        try:
-            with self.noticing_losses():
-                yield self
-                self.barrier()
-        finally:
-            dist.destroy_process_group()
+        with self.noticing_losses():
+            yield self
+            self.barrier()
+        dist.destroy_process_group()  # after an error, the end of the process closes the connection, and sooner
 
     @contextmanager
     def noticing_losses(self) -> Iterator[None]:
