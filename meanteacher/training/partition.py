@@ -163,14 +163,12 @@ def batch_statistics(partition: Partition, pieces: Sequence[Tensor], total: int)
 
     pieces: of this process, [B, C, …] each.
     """
-    channels, device = pieces[0].shape[1], pieces[0].device
-    own = []
+    channels, dtype, own = pieces[0].shape[1], torch.promote_types(pieces[0].dtype, torch.float32), []
     for piece in pieces:
-        dtype = torch.promote_types(piece.dtype, torch.float32)
         running = piece.new_zeros(channels, dtype=dtype), piece.new_ones(channels, dtype=dtype)
         own.append(torch.stack(torch.batch_norm_update_stats(piece, *running, 1.0)))
     means, variances = partition.exchange(own).unbind(dim=1)
-    shares = torch.tensor([[size / total] for size in partition.sizes(total)], device=device)
+    shares = means.new_tensor([[size / total] for size in partition.sizes(total)])
     mean = (shares * means).sum(dim=0)
     return mean, (shares * (variances + (means - mean).square())).sum(dim=0)
 

@@ -28,9 +28,7 @@ def choose_partition(ranks: Ranks, elastic: str) -> Partition | None:
     if elastic == "none":
         return Partition(ranks, ranks.count, ordered=False) if ranks.together else None
     if ELASTIC_PIECES % ranks.count:
-        raise UserError(
-            f"trainer.elastic=bitwise: {ranks.count} devices are not possible; use 1, 2 or {ELASTIC_PIECES}"
-        )
+        raise UserError(f"trainer.elastic=bitwise: not possible on {ranks.count} devices; use 1, 2 or {ELASTIC_PIECES}")
     if find_spec("greenlet") is None:
         raise UserError("trainer.elastic=bitwise needs the package greenlet: pip install -e '.[elastic]'")
     return Partition(ranks, ELASTIC_PIECES, ordered=True)

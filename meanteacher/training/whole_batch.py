@@ -61,7 +61,8 @@ def batch_norm(
     if not training:
         return function(x, running_mean, running_var, weight, bias, training, momentum, eps)
     if weight is None:
-        weight, bias = torch.ones(x.shape[1], device=x.device), torch.zeros(x.shape[1], device=x.device)
+        dtype = torch.promote_types(x.dtype, torch.float32)
+        weight, bias = x.new_ones(x.shape[1], dtype=dtype), x.new_zeros(x.shape[1], dtype=dtype)
 
     def normalize(arguments: list[tuple]) -> tuple[Tensor, ...]:
         pieces, weights, biases, means, variances = zip(*arguments, strict=True)
