@@ -87,8 +87,8 @@ def test_two_processes_give_the_same_bits_again(on_two):
 def test_in_pieces_the_bits_do_not_depend_on_the_number_of_processes(folder):
     pytest.importorskip("greenlet")
     chosen = configurations(["vat"], "trainer.elastic=bitwise")["vat"]  # of its forward passes, three have a gradient
-    on_two = in_processes(2, lambda ranks: train(chosen, folder / "two", ranks), folder)
     on_one = train(chosen, folder / "one")
+    on_two = in_processes(2, lambda ranks: train(chosen, folder / "two", ranks), folder)
     assert_equal(on_one, on_two[0])
     assert_close(train(configurations(["vat"])["vat"], folder / "one"), on_one)
 
