@@ -90,9 +90,11 @@ def command_of_job(hydra_config: DictConfig) -> str:
 
 def main(arguments: list[str]) -> int:
     """Run Hydra on these arguments; returns the exit status. Raises UserError and Hydra's errors."""
-    log_to_console(logging.INFO)
+    log_to_console(logging.INFO if os.environ.get("RANK", "0") == "0" else logging.CRITICAL)
     refuse_additions(arguments)
     sys.argv[1:] = [*arguments, *multirun_flag(arguments)]
+    if "WORLD_SIZE" in os.environ and {"-m", "--multirun", "hydra.mode=MULTIRUN"}.intersection(sys.argv):
+        raise UserError("torchrun starts one run; for the runs of a sweep on several devices, use trainer.devices=N")
     job()
     return 130 if signals.last_signal is not None else 1 if failures else 0
 
