@@ -90,7 +90,8 @@ def command_of_job(hydra_config: DictConfig) -> str:
 
 def main(arguments: list[str]) -> int:
     """Run Hydra on these arguments; returns the exit status. Raises UserError and Hydra's errors."""
-    log_to_console(logging.INFO if os.environ.get("RANK", "0") == "0" else logging.CRITICAL)
+    rank = os.environ.get("RANK", os.environ.get("SLURM_PROCID", "0"))
+    log_to_console(logging.INFO if rank == "0" else logging.CRITICAL)
     refuse_additions(arguments)
     sys.argv[1:] = [*arguments, *multirun_flag(arguments)]
     if "WORLD_SIZE" in os.environ and {"-m", "--multirun", "hydra.mode=MULTIRUN"}.intersection(sys.argv):
