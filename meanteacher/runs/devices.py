@@ -123,14 +123,14 @@ def wait(processes: list[subprocess.Popen]) -> bool:
     """
     passed_on, deadline = 0, float("inf")
     with only_errors(), signals.stop_signals() as stop, signals.save_requests() as requests:
-        while any(process.poll() is None for process in processes) and time.monotonic() < deadline:
+        while None in (codes := [process.poll() for process in processes]) and time.monotonic() < deadline:
             if len(stop) > passed_on:
                 processes[0].send_signal(signal.SIGTERM)
             elif requests:
                 processes[0].send_signal(signal.SIGUSR1)
             passed_on = len(stop)
             requests.clear()
-            if any(process.returncode for process in processes):
+            if any(codes):
                 deadline = min(deadline, time.monotonic() + GRACE_SECONDS)
             time.sleep(POLL_SECONDS)
     return bool(stop)
