@@ -25,7 +25,7 @@ from meanteacher.training import device
 from meanteacher.training.checkpoint import Checkpoints
 from meanteacher.training.evaluator import EvalSplit, Evaluator
 from meanteacher.training.ranks import ALONE, Ranks
-from meanteacher.training.sharding import choose_partition
+from meanteacher.training.sharding import ELASTIC_PIECES, choose_partition
 from meanteacher.training.train_step import TrainStep
 from meanteacher.training.trainer import Trainer
 
@@ -51,8 +51,8 @@ class Session:
         self.settings, self.choices, self.run_dir, self.ranks = settings, choices, run_dir, ranks
         self.device = device.choose_device(settings.trainer.device, ranks)
         self.partition = choose_partition(ranks, settings.trainer.elastic)
-        processes = ranks.local_count if self.partition is None else self.partition.pieces
-        torch.set_num_threads(settings.trainer.threads or max(device.THREADS // processes, 1))
+        sharing = ranks.local_count if settings.trainer.elastic == "none" else ELASTIC_PIECES
+        torch.set_num_threads(settings.trainer.threads or max(device.THREADS // sharing, 1))
         self.augment = build(settings.augment)
         check_before_loading(settings, self.augment.views)
         with ranks.main_first():

@@ -177,11 +177,11 @@ class BatchNorm(Function):
     """Batch normalization by the statistics of the whole batch, of each piece of this process."""
 
     @staticmethod
-    def forward(ctx, partition: Partition, total: int, mean: Tensor, variance: Tensor, epsilon: float, *tensors):
-        """tensors: the pieces, then a weight [C] for each, then a bias [C] for each."""
+    def forward(ctx, partition: Partition, elements: int, mean: Tensor, variance: Tensor, epsilon: float, *tensors):
+        """elements: per channel of the whole batch. tensors: the pieces, a weight [C] for each, a bias [C] for each."""
         count = len(partition.own)
         pieces, weights, biases = tensors[:count], tensors[count : 2 * count], tensors[2 * count :]
-        ctx.partition, ctx.epsilon, ctx.elements = partition, epsilon, total * pieces[0][0, 0].numel()
+        ctx.partition, ctx.epsilon, ctx.elements = partition, epsilon, elements
         ctx.save_for_backward(mean, variance, *pieces, *weights)
         return tuple(
             F.batch_norm(piece, mean, variance, weight, bias, False, 0.0, epsilon)

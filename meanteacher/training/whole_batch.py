@@ -42,7 +42,9 @@ class WholeBatch(TorchFunctionMode):
         return self.together(lambda shapes: self.pieces_of(make(whole), dimension), None)
 
     def pieces_of(self, whole: Tensor, dimension: int) -> list[Tensor]:
-        return [whole.narrow(dimension, piece.start, piece.stop - piece.start) for piece in self.bounds]
+        """The parts of the pieces. An image may have several rows, such as the windows of a transformer."""
+        rows, bounds = whole.shape[dimension] // self.total, self.bounds
+        return [whole.narrow(dimension, rows * b.start, rows * (b.stop - b.start)) for b in bounds]
 
 
 def batch_norm(
@@ -64,15 +66,16 @@ def batch_norm(
         dtype = torch.promote_types(x.dtype, torch.float32)
         weight, bias = x.new_ones(x.shape[1], dtype=dtype), x.new_zeros(x.shape[1], dtype=dtype)
 
+    count = x.numel() // x.shape[1] // mode.size * mode.total
+
     def normalize(arguments: list[tuple]) -> tuple[Tensor, ...]:
         pieces, weights, biases, means, variances = zip(*arguments, strict=True)
         with torch.no_grad():
             mean, variance = batch_statistics(mode.partition, pieces, mode.total)
             if means[0] is not None:
-                count = mode.total * x[0, 0].numel()
                 means[0].mul_(1 - momentum).add_(mean, alpha=momentum)
                 variances[0].mul_(1 - momentum).add_(variance, alpha=momentum * count / max(count - 1, 1))
-        return BatchNorm.apply(mode.partition, mode.total, mean, variance, eps, *pieces, *weights, *biases)
+        return BatchNorm.apply(mode.partition, count, mean, variance, eps, *pieces, *weights, *biases)
 
     return mode.together(normalize, (x, weight, bias, running_mean, running_var))
 
@@ -98,7 +101,7 @@ def dropout(
         ones = torch.ones(shape, dtype=x.dtype, device=x.device)
         return function(ones.contiguous(memory_format=layout) if layout else ones, p, True, False)
 
-    whole = [mode.total, *x.shape[1:]]
+    whole = [len(x) // mode.size * mode.total, *x.shape[1:]]
     return x * mode.together(lambda pieces: mode.pieces_of(make(whole), 0), None)
 
 

@@ -93,6 +93,38 @@ def test_in_pieces_the_bits_do_not_depend_on_the_number_of_processes(folder):
     assert_close(train(configurations(["vat"])["vat"], folder / "one"), on_one)
 
 
+def train_all(count: int, configurations: dict[str, Settings], folder: Path) -> dict[str, dict]:
+    """Every method in `count` processes, whose results are equal."""
+
+    def work(ranks):
+        return {name: train(each, folder / "all", ranks) for name, each in configurations.items()}
+
+    first, *others = in_processes(count, work, folder)
+    assert isinstance(first, dict), first
+    for other in others:
+        for name in configurations:
+            assert_equal(first[name], other[name])
+    return first
+
+
+@pytest.mark.slow
+def test_four_processes_give_what_one_gives(chosen, folder):
+    on_four = train_all(4, chosen, folder)
+    for name in METHODS:
+        assert_close(train(chosen[name], folder / "one"), on_four[name])
+
+
+@pytest.mark.slow
+def test_every_method_is_elastic(folder):
+    pytest.importorskip("greenlet")
+    elastic = configurations(METHODS, "trainer.elastic=bitwise")
+    on_two, on_four = (train_all(count, elastic, folder) for count in (2, 4))
+    for name in METHODS:
+        on_one = train(elastic[name], folder / "one")
+        assert_equal(on_one, on_two[name])
+        assert_equal(on_one, on_four[name])
+
+
 @pytest.fixture(scope="module")
 def run_on_one(folder, chosen):
     """The result of a run on one device."""
