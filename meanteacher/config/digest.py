@@ -11,7 +11,16 @@ from meanteacher.config.added_keys import drop_added
 from meanteacher.config.errors import UserError
 
 WATCHING = {"data_dir", "output", "fresh", "logger", "split"}
-WATCHING_TRAINER = {"device", "threads", "compile", "log_every", "checkpoint_minutes", "eval_batch"}
+WATCHING_TRAINER = {
+    "device",
+    "devices",
+    "elastic",
+    "threads",
+    "compile",
+    "log_every",
+    "checkpoint_minutes",
+    "eval_batch",
+}
 WATCHING_DATASET = {"storage", "data_dir", "root"}
 """Keys that change where and how a run is watched, not what it computes."""
 LOCATIONS = {"meanteacher.data.table.table": "file", "meanteacher.data.huggingface.huggingface": "path"}

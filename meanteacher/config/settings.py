@@ -55,6 +55,8 @@ class OptimizerSettings(NodeSettings):
 
 class TrainerSettings(Frozen):
     device: Literal["auto", "free", "cuda", "mps", "cpu"]
+    devices: PositiveInt | Literal["auto"] = 1
+    elastic: Literal["none", "bitwise"] = "none"
     threads: PositiveInt | None
     precision: Literal["auto", "bf16", "fp32"]
     compile: Literal["auto", "always", "never"]

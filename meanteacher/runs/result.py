@@ -73,7 +73,7 @@ class Result(BaseModel):
     split_seed: int
     attempts: int = 1
     wall_seconds: float = 0.0
-    bitwise: bool | None = Field(None, description="False where a resume changed the device or the number of threads")
+    bitwise: bool | None = Field(None, description="False where a resume changed the devices or the number of threads")
     models: dict[str, Scores] | None = Field(None, description="test scores by network, the deployed one last")
     validation: dict[str, Scores] | None = None
     by_class: dict[str, dict[str, ClassScores]] | None = Field(None, description="test scores by network and class")
@@ -87,6 +87,7 @@ class Result(BaseModel):
     versions: dict[str, str | None] | None = None
     hardware: str | None = None
     threads: int | None = None
+    devices: int | None = Field(None, description="the number of processes that shared each batch")
     commit: str | None = None
     precision: str | None = None
     compiled: bool | None = None

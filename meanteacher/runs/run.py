@@ -13,10 +13,11 @@ from meanteacher.config.errors import UserError
 from meanteacher.config.settings import Choices, Settings
 from meanteacher.runs import report
 from meanteacher.runs.result import Result
-from meanteacher.runs.run_dir import RunDir
+from meanteacher.runs.run_dir import FollowedRunDir, RunDir
 from meanteacher.runs.run_files import missing_files, write_files
 from meanteacher.runs.session import Session
 from meanteacher.runs.source import source_digest
+from meanteacher.training.ranks import ALONE, Ranks
 from meanteacher.training.signals import raise_on_termination
 
 log = logging.getLogger(__name__)
@@ -29,11 +30,13 @@ def run(
     command: str,
     show_progress: bool = True,
     wait: bool = False,
+    ranks: Ranks = ALONE,
 ) -> Result:
     """Train or resume the run that `settings` describe in the directory `path`, or report it if it is finished.
 
     choices: the options that the settings came from; command: what repeats this run; show_progress: show a progress
-    bar; wait: wait while another process trains the same run. Raises RunningElsewhere without waiting, and UserError
+    bar; wait: wait while another process trains the same run. ranks: the processes of the run, of which this is the
+    main one; the others call `follow`. Raises RunningElsewhere without waiting, and UserError
     for bad input; result.json then says `failed`, and the directory keeps everything computed so far.
     """
     with (
@@ -42,7 +45,9 @@ def run(
         raise_on_termination(),
     ):
         previous = run_dir.result()
-        if previous and previous.status == "finished":
+        finished = previous is not None and previous.status == "finished"
+        ranks.broadcast(finished)
+        if finished:
             if show_progress and missing_files(path):
                 add_missing_files(settings, choices, run_dir, previous)
             return report_finished(previous, run_dir)
@@ -52,8 +57,9 @@ def run(
         try:
             run_dir.write_result(result)
             (path / "config.yaml").write_text(yaml.safe_dump(settings.as_dict(), sort_keys=False), encoding="utf-8")
-            session = Session(settings, choices, run_dir, show_progress)
-            measured = result.replace(**session.fit())
+            with ranks.noticing_losses():
+                session = Session(settings, choices, run_dir, show_progress, ranks)
+                measured = result.replace(**session.fit())
             if measured.status == "finished":  # which is written last, so that a run stopped here is completed later
                 pictures = write_files(session, measured)
             result = measured.replace(wall_seconds=time.time() - began)
@@ -69,6 +75,17 @@ def run(
         finished = result.status == "finished"
         log.info("%s", report.text(result, path) if finished else f"stopped; rerun the command to resume: {command}")
         return result
+
+
+def follow(settings: Settings, choices: Choices, path: Path, ranks: Ranks) -> None:
+    """What a process of a run does that is not its main one: train together with it. It writes no files.
+
+    Raises UserError for bad input, and LostProcess if the main process ends.
+    """
+    with raise_on_termination():
+        finished = ranks.broadcast(None)
+        if not finished:
+            Session(settings, choices, FollowedRunDir(path, settings.digest), False, ranks).fit()
 
 
 def save_result(run_dir: RunDir, result: Result) -> None:

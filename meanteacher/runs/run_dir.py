@@ -3,6 +3,7 @@
 import logging
 import os
 from pathlib import Path
+from typing import NamedTuple
 
 from filelock import FileLock, Timeout
 
@@ -14,6 +15,13 @@ log = logging.getLogger(__name__)
 
 class RunningElsewhere(UserError):
     """Another process trains the run."""
+
+
+class FollowedRunDir(NamedTuple):
+    """The run directory as a process sees that is not the run's main one: it reads there, but writes nothing."""
+
+    path: Path
+    digest: str
 
 
 class RunDir:

@@ -29,10 +29,12 @@ from meanteacher.runs.build import (
 )
 from meanteacher.runs.class_scores import class_scores, scores_by_class
 from meanteacher.runs.result import Scores
-from meanteacher.runs.run_dir import RunDir
+from meanteacher.runs.run_dir import FollowedRunDir, RunDir
 from meanteacher.training import device
 from meanteacher.training.checkpoint import Checkpoints
 from meanteacher.training.evaluator import EvalSplit, Evaluator
+from meanteacher.training.ranks import ALONE, Ranks
+from meanteacher.training.sharding import ELASTIC_PIECES, choose_partition
 from meanteacher.training.train_step import TrainStep
 from meanteacher.training.trainer import Trainer
 
@@ -42,32 +44,44 @@ log = logging.getLogger(__name__)
 class Session:
     """Everything that one run needs in memory; picks up the run directory's checkpoint.
 
-    `fit` trains, `close` ends the loggers. show_progress: show a progress bar.
+    `fit` trains, `close` ends the loggers. show_progress: show a progress bar. ranks: the processes of the run, each of
+    which has a session; only the main one's writes into the run directory and logs.
     Raises UserError for bad input.
     """
 
-    def __init__(self, settings: Settings, choices: Choices, run_dir: RunDir, show_progress: bool = True):
-        self.settings, self.choices, self.run_dir = settings, choices, run_dir
-        self.device = device.choose_device(settings.trainer.device)
-        torch.set_num_threads(settings.trainer.threads or device.THREADS)
+    def __init__(
+        self,
+        settings: Settings,
+        choices: Choices,
+        run_dir: RunDir | FollowedRunDir,
+        show_progress: bool = True,
+        ranks: Ranks = ALONE,
+    ):
+        self.settings, self.choices, self.run_dir, self.ranks = settings, choices, run_dir, ranks
+        self.device = device.choose_device(settings.trainer.device, ranks)
+        self.partition = choose_partition(ranks, settings.trainer.elastic)
+        sharing = ranks.local_count if settings.trainer.elastic == "none" else ELASTIC_PIECES
+        torch.set_num_threads(settings.trainer.threads or max(device.THREADS // sharing, 1))
         self.augment = build(settings.augment)
         check_before_loading(settings, self.augment.views)
-        self.data = load_data(settings)
-        self.split = make_split(self.data, settings, run_dir.path)
+        with ranks.main_first():
+            self.data = load_data(settings)
+            self.split = make_split(self.data, settings, run_dir.path)
         self.augment.fit(self.data.train.pixels)
         self.augment.to(self.device)
         self.checkpoints = Checkpoints(run_dir.path, run_dir.digest)
         state = self.checkpoints.load(self.device)
         self.choose_arithmetic(state)
         device.prepare(self.device, self.compiled)
-        self.storage = choose_storage(settings.dataset.storage, self.data.train.pixels, device.free_memory(self.device))
+        free = device.free_memory(self.device) // (1 if self.device.type == "cuda" else ranks.local_count)
+        self.storage = choose_storage(settings.dataset.storage, self.data.train.pixels, free)
         torch.manual_seed(settings.seed)
         self.method = build_method(settings, self.data).to(self.device, memory_format=torch.channels_last)
         shape = self.data.train.pixels.shape[1:]
         check_combination(self.method, self.augment.views, shape)
         check_step_memory(self.method, shape, settings.trainer, device.free_memory(self.device))
         transfer.normalize_as_weights(self.augment, self.method)
-        self.trainer = self.build_trainer(state, list(map(Guarded, self.build_loggers(show_progress))))
+        self.trainer = self.build_trainer(state, self.build_loggers(show_progress))
         self.started: list[Logger] = []
         self.log_plan()
 
@@ -75,13 +89,17 @@ class Session:
         """Set `precision`, `compiled` (both kept by a resumed run) and `bitwise`: a resume gives the same bits."""
         chosen = self.settings.trainer
         self.precision = device.choose_precision(chosen.precision, self.device)
-        self.compiled = device.choose_compile(chosen.compile, self.device, self.settings.steps)
+        self.compiled = device.choose_compile(
+            chosen.compile, self.device, self.settings.steps, self.partition is not None
+        )
         self.bitwise = True
         if state is not None:
             same_device = state["device"] == self.device.type
             self.precision = state["precision"]
-            self.compiled = state["compiled"] if same_device else self.compiled
-            self.bitwise = same_device and state["threads"] == torch.get_num_threads()
+            self.compiled = state["compiled"] if same_device and self.partition is None else self.compiled
+            pieces = 1 if self.partition is None else self.partition.pieces
+            same = state["threads"] == torch.get_num_threads() and state.get("pieces", 1) == pieces
+            self.bitwise = same_device and same
 
     def build_trainer(self, state: dict | None, loggers: list[Logger]) -> Trainer:
         settings, keys = self.settings, self.settings.trainer
@@ -102,8 +120,9 @@ class Session:
             eval_every=settings.eval_every,
             log_every=keys.log_every,
             checkpoint_minutes=keys.checkpoint_minutes,
-            checkpoints=self.checkpoints,
+            checkpoints=self.checkpoints if self.ranks.main else None,
             state=state,
+            partition=self.partition,
         )
 
     def build_train_step(self, train: ImageStore, state: dict | None) -> TrainStep:
@@ -153,8 +172,10 @@ class Session:
         return splits
 
     def build_loggers(self, show_progress: bool) -> list[Logger]:
+        if not self.ranks.main:
+            return []
         progress = [Progress()] if show_progress else []
-        return [Jsonl(), *progress, *(build(node) for node in self.settings.logger.values())]
+        return list(map(Guarded, [Jsonl(), *progress, *(build(node) for node in self.settings.logger.values())]))
 
     def run_info(self) -> RunInfo:
         """What the loggers are told at the start."""
@@ -178,21 +199,24 @@ class Session:
         plan.log_model(self.method.student, self.choices)
         transfer.log_weights(self.augment, self.method, self.data.train.pixels.shape[2:])
         images, seed = self.batches.images_per_step(), self.settings.seed
-        mode = f"{self.device} {self.precision}, {'compiled' if self.compiled else 'eager'}"
+        count = f"{self.ranks.count} × " if self.ranks.together else ""
+        mode = f"{count}{self.device} {self.precision}, {'compiled' if self.compiled else 'eager'}"
         log.info("run     %d steps of %d images, seed %d, %s", self.settings.steps, images, seed, mode)
         log.info("folder  %s", self.run_dir.path)
         plan.warn_of_slow_batch_norm(self.method.student, self.settings)
         if self.trainer.step:
             log.info("resume  after step %d", self.trainer.step)
         if not self.bitwise:
-            log.warning("the device or the number of threads has changed: the result will not be the same to the bit")
+            log.warning("the devices or the number of threads changed: the result will not be the same to the bit")
 
     def fit(self) -> dict:
-        """Train; returns the measured fields of `Result`."""
+        """Train; returns the measured fields of `Result`. After the training, only the main process goes on."""
         for logger in self.trainer.loggers:
             logger.start(self.run_info())
             self.started.append(logger)
         status = self.trainer.fit()
+        if not self.ranks.main:
+            return {"status": status}
         scores = report.scores_by_part(self.trainer.history, self.trainer.parts, list(self.trainer.models()))
         if status == "finished":
             scores["by_class"] = self.scores_by_class()
@@ -206,6 +230,7 @@ class Session:
             **self.trainer.summary(),
             "pseudo_labels": report.pseudo_label_scores(self.trainer.history),
             **report.environment(self.device),
+            "devices": self.ranks.count,
             "precision": self.precision,
             "compiled": self.compiled,
             "data": report.describe_data(self.data, self.settings),

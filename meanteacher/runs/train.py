@@ -87,12 +87,14 @@ def train(root: DictConfig, swept: bool) -> float | None:
     settings, choices = compose_run(root, hydra_config, hydra_config.job.name if swept else None)
     if sentence := missing_tuning(choices):
         log.warning("note    %s", sentence)
-    from meanteacher.runs.run import run
+    from meanteacher.runs.devices import run_on_devices
 
     command = command_of_job(hydra_config) if swept else command_line()
     wait = swept and runs_elsewhere(hydra_config) == "wait"
     folder = Path(hydra_config.runtime.output_dir)
-    result = run(settings, choices, folder, command, show_progress=not swept, wait=wait)
+    result = run_on_devices(settings, choices, folder, command, show_progress=not swept, wait=wait)
+    if result is None:
+        return None
     if result.status == "interrupted":
         signals.forward_signal()
     validation = result.validation or {}
@@ -117,9 +119,12 @@ def command_of_job(hydra_config: DictConfig) -> str:
 
 def main(arguments: list[str]) -> int:
     """Run Hydra on these arguments; returns the exit status. Raises UserError and Hydra's errors."""
-    log_to_console(logging.INFO)
+    rank = os.environ.get("RANK", os.environ.get("SLURM_PROCID", "0"))
+    log_to_console(logging.INFO if rank == "0" else logging.CRITICAL)
     refuse_additions(arguments)
     sys.argv[1:] = [*map(quote_unicode, arguments), *multirun_flag(arguments)]
+    if "WORLD_SIZE" in os.environ and {"-m", "--multirun", "hydra.mode=MULTIRUN"}.intersection(sys.argv):
+        raise UserError("torchrun starts one run; for the runs of a sweep on several devices, use trainer.devices=N")
     job()
     return 130 if signals.last_signal is not None else 1 if failures else 0
 

@@ -13,6 +13,7 @@ import torch
 from filelock import FileLock, Timeout
 
 from meanteacher.config.errors import UserError
+from meanteacher.training.ranks import ALONE, Ranks
 
 COMPILE_STEPS = 2000
 """In shorter runs, compiling takes longer than it saves."""
@@ -27,11 +28,14 @@ THREADS = torch.get_num_threads()
 """PyTorch's default number of threads."""
 
 
-def choose_device(name: str) -> torch.device:
+def choose_device(name: str, ranks: Ranks = ALONE) -> torch.device:
     """The device called `name`: `cuda`, `mps`, `cpu`, the first available of these for `auto`, or a GPU for `free`.
 
-    `free` is a GPU for this process alone; see `choose_free_gpu`. Raises UserError if the device is not available.
+    `free` is a GPU for this process alone; see `choose_free_gpu`. Of several processes, each has the GPU of its number.
+    Raises UserError if the device is not available.
     """
+    if ranks.together and name in ("free", "mps"):
+        raise UserError(f"trainer.device={name}: several processes cannot share it; use trainer.device=auto")
     if name == "free":
         return choose_free_gpu()
     available = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available(), "cpu": True}
@@ -40,7 +44,15 @@ def choose_device(name: str) -> torch.device:
     if not available[name]:
         choices = "|".join(device for device in available if available[device])
         raise UserError(f"trainer.device={name}: not available on this machine; use trainer.device={choices}")
-    return torch.device(name)
+    return choose_gpu(ranks) if ranks.together and name == "cuda" else torch.device(name)
+
+
+def choose_gpu(ranks: Ranks) -> torch.device:
+    """The GPU of a process among several. Raises UserError if there are more processes than GPUs."""
+    if ranks.local_count > (count := torch.cuda.device_count()):
+        raise UserError(f"trainer.devices={ranks.local_count}: this machine has {count} GPUs; use at most as many")
+    torch.cuda.set_device(ranks.local_rank)
+    return torch.device("cuda", ranks.local_rank)
 
 
 def choose_free_gpu() -> torch.device:
@@ -75,11 +87,19 @@ def choose_precision(name: str, device: torch.device) -> str:
     return "bf16" if device.type == "cpu" and cpu_has_bf16() else "fp32"
 
 
-def choose_compile(name: str, device: torch.device, steps: int) -> bool:
+def choose_compile(name: str, device: torch.device, steps: int, divided: bool = False) -> bool:
     """Whether to compile: `always`, `never`, or for `auto` on a GPU in runs of at least `COMPILE_STEPS` steps.
 
-    A step on a CPU is bound by convolutions, which compiling does not change (docs/performance.md).
+    A step on a CPU is bound by convolutions, which compiling does not change (docs/performance.md). A step whose
+    batches are divided (`meanteacher.training.sharding`) is never compiled. Raises UserError if it should be.
     """
+    if divided and name == "always":
+        raise UserError(
+            "trainer.compile=always: with trainer.elastic or several devices, a step is not compiled; use "
+            "trainer.compile=auto"
+        )
+    if divided:
+        return False
     return name == "always" or (name == "auto" and device.type == "cuda" and steps >= COMPILE_STEPS)
 
 

@@ -53,6 +53,14 @@ def stop_signals() -> Iterator[list[int]]:
         yield received
 
 
+def adopt(received: list[int], number: int) -> None:
+    """Stop because another process of the run has received the signal `number`, which this one may receive later."""
+    global last_signal
+    if number and not received:
+        received.append(-number)
+        last_signal = number
+
+
 @contextmanager
 def save_requests() -> Iterator[list[int]]:
     """Yield a list that collects SIGUSR1 within the context: a request to save a checkpoint and to go on.

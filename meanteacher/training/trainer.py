@@ -10,9 +10,12 @@ from meanteacher.training.checkpoint import Checkpoints
 from meanteacher.training.device import peak_memory
 from meanteacher.training.eta import TimeEstimator, steps_per_reading
 from meanteacher.training.evaluator import Evaluator
-from meanteacher.training.finite import check_metrics, check_weights
+from meanteacher.training.finite import check_equal_weights, check_metrics, check_weights
 from meanteacher.training.meters import Stopwatch
-from meanteacher.training.signals import save_requests, stop_signals
+from meanteacher.training.partition import Partition
+from meanteacher.training.ranks import ALONE
+from meanteacher.training.sharding import sharded
+from meanteacher.training.signals import adopt, save_requests, stop_signals
 from meanteacher.training.train_step import TrainStep
 
 
@@ -21,7 +24,8 @@ class Trainer:
     bits.
 
     eval_every, log_every: in steps; both also happen after the last step. checkpoints: where the state is saved, or
-    None to save none. state: from `Checkpoints.load`, or None to start anew.
+    None to save none. state: from `Checkpoints.load`, or None to start anew. partition: how each batch is
+    divided among the processes of the run, which train, evaluate and stop at the same steps; None for a single process.
     """
 
     def __init__(
@@ -36,8 +40,10 @@ class Trainer:
         checkpoint_minutes: float,
         checkpoints: Checkpoints | None,
         state: dict | None,
+        partition: Partition | None = None,
     ):
         self.train_step, self.evaluator, self.loggers = train_step, evaluator, loggers
+        self.partition, self.ranks = partition, ALONE if partition is None else partition.ranks
         self.steps, self.eval_every, self.log_every = steps, eval_every, log_every
         self.checkpoint_seconds, self.checkpoints = checkpoint_minutes * 60, checkpoints
         self.step, self.history, self.stopwatch = 0, [], Stopwatch(train_step.device)
@@ -57,7 +63,12 @@ class Trainer:
         """Train to the last step or until a signal arrives. Returns `finished` or `interrupted`."""
         saved = time.perf_counter()
         self.stopwatch.start()
-        with stop_signals() as stop, save_requests() as requests:
+        networks = filter(None, [self.train_step.method, self.train_step.average])
+        with (
+            sharded(networks, type(self.models()["student"]), self.partition),
+            stop_signals() as stop,
+            save_requests() as requests,
+        ):
             while self.step < self.steps and not stop:
                 self.take_step()
                 for logger in self.loggers:
@@ -67,8 +78,8 @@ class Trainer:
                     self.record(self.mean_metrics())
                 if self.step % self.eval_every == 0 or at_end:
                     self.record(self.evaluate())
-                due = at_end or stop or requests or time.perf_counter() - saved > self.checkpoint_seconds
-                if self.checkpoints and due:
+                overdue = time.perf_counter() - saved > self.checkpoint_seconds
+                if at_end or self.agree(stop, bool(stop or requests or overdue)):
                     self.save()
                     requests.clear()
                     saved = time.perf_counter()
@@ -77,8 +88,16 @@ class Trainer:
 
     def save(self) -> None:
         """Save a checkpoint. Raises UserError if a weight is not finite; the checkpoints from before are then kept."""
-        check_weights(self.models().values(), self.step)
-        self.checkpoints.save(self.state_dict())
+        if self.checkpoints:
+            check_weights(self.models().values(), self.step)
+            self.checkpoints.save(self.state_dict())
+
+    def agree(self, stop: list[int], save: bool) -> bool:
+        """Whether any process of the run wants to save. If any wants to stop, `stop` is no longer empty."""
+        if self.ranks.together:
+            number, save = self.ranks.largest(max(stop, default=0), save)
+            adopt(stop, number)
+        return bool(save)
 
     def take_step(self) -> None:
         """Train one step. The first steps are timed."""
@@ -111,6 +130,7 @@ class Trainer:
         """
         self.stopwatch.stop()
         check_weights(self.models().values(), self.step)
+        check_equal_weights(self.models().values(), self.step, self.ranks)
         started = time.perf_counter()
         scores = self.evaluator(self.models())
         self.evaluated_step = self.step
@@ -166,5 +186,6 @@ class Trainer:
             "history": self.history,
             "seconds": self.stopwatch.read(),
             "threads": torch.get_num_threads(),
+            "pieces": 1 if self.partition is None else self.partition.pieces,
             **self.train_step.state_dict(),
         }

@@ -1,0 +1,49 @@
+"""The program of a process that `meanteacher.runs.devices` has started."""
+
+import json
+import logging
+import os
+import signal
+import sys
+import threading
+from pathlib import Path
+
+from meanteacher.config.console import log_to_console
+from meanteacher.config.errors import UserError
+from meanteacher.config.settings import Choices, Settings
+from meanteacher.runs.devices import take_part
+from meanteacher.training.ranks import LostProcess, Ranks
+
+
+def main(folder: Path, rank: int, count: int) -> int:
+    """Take part in the run that `folder` describes; returns the exit status."""
+    threading.Thread(target=stop_without_parent, daemon=True).start()
+    job = json.loads((folder / "job.json").read_text(encoding="utf-8"))
+    settings, choices = Settings(**job["settings"]), Choices(**job["choices"])
+    log_to_console(logging.CRITICAL if rank else logging.INFO if job["show_progress"] else logging.ERROR)
+    ranks = Ranks(rank, count, rank, count)
+    try:
+        with ranks.connected(f"file://{folder}/store"):
+            take_part(settings, choices, Path(job["path"]), job["command"], job["show_progress"], ranks)
+    except LostProcess:
+        return 1
+    except KeyboardInterrupt:
+        return 130
+    except (UserError, OSError) as error:
+        (folder / f"error-{rank}").write_text(str(error), encoding="utf-8")
+        return 1
+    return 0
+
+
+def stop_without_parent() -> None:
+    """Wait until standard input ends, that is, until the process that started this one has; then stop this one."""
+    while os.read(0, 1):
+        pass
+    os.kill(os.getpid(), signal.SIGTERM)
+
+
+if __name__ == "__main__":
+    status = main(Path(sys.argv[1]), int(sys.argv[2]), int(sys.argv[3]))
+    logging.shutdown()
+    if status:
+        os._exit(status)  # otherwise, closing a connection that is in use takes several seconds
