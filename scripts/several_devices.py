@@ -38,11 +38,11 @@ RATIOS = {
 }
 HEAD = """`{command}`
 
-{hardware}, {cores} cores, {method} on {model} in {precision}, {labeled} labeled and {unlabeled} unlabeled images a step,
-commit {commit}. Each process has one thread. In each of {rounds} rounds, each variant trains {steps} step(s) while the
-others wait. The load of the machine (one minute) was {load[0]:.1f} before and {load[1]:.1f} after the measurement: what
-exceeds its cores competed with the measurement, which changes the time, but hardly the processor time. Both are those
-of the slowest process.
+{hardware}, {cores} cores, {method} on {model} in {precision}, {labeled} labeled and {unlabeled} unlabeled images a
+step, commit {commit}. Each process has one thread. In each of {rounds} rounds, each variant trains {steps} step(s)
+while the others wait. The load of the machine (one minute) was {load[0]:.1f} before and {load[1]:.1f} after the
+measurement: what exceeds its cores competed with the measurement, which changes the time, but hardly the processor
+time. Both are those of the slowest process.
 
 | variant | seconds a step, median (range) | processor seconds a step, median (range) |
 |---|---|---|
