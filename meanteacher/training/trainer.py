@@ -24,8 +24,8 @@ class Trainer:
     bits.
 
     eval_every, log_every: in steps; both also happen after the last step. checkpoints: where the state is saved, or
-    None to save none. state: from `Checkpoints.load`, or None to start anew. partition: how each batch is
-    divided among the processes of the run, which train, evaluate and stop at the same steps; None for a single process.
+    None to save none. state: from `Checkpoints.load`, or None to start anew. partition: how each batch is divided
+    among the processes of the run, which train, evaluate and stop at the same steps; None for a single process.
     """
 
     def __init__(
@@ -69,7 +69,8 @@ class Trainer:
             stop_signals() as stop,
             save_requests() as requests,
         ):
-            while self.step < self.steps and not stop:
+            stopping = False
+            while self.step < self.steps and not stopping:
                 self.take_step()
                 for logger in self.loggers:
                     logger.on_step(self.step)
@@ -79,7 +80,8 @@ class Trainer:
                 if self.step % self.eval_every == 0 or at_end:
                     self.record(self.evaluate())
                 overdue = time.perf_counter() - saved > self.checkpoint_seconds
-                if at_end or self.agree(stop, bool(stop or requests or overdue)):
+                stopping, due = self.agree(stop, bool(requests or overdue))
+                if at_end or stopping or due:
                     self.save()
                     requests.clear()
                     saved = time.perf_counter()
@@ -92,12 +94,16 @@ class Trainer:
             check_weights(self.models().values(), self.step)
             self.checkpoints.save(self.state_dict())
 
-    def agree(self, stop: list[int], save: bool) -> bool:
-        """Whether any process of the run wants to save. If any wants to stop, `stop` is no longer empty."""
+    def agree(self, stop: list[int], save: bool) -> tuple[bool, bool]:
+        """Whether to stop and whether to save after this step: if any process of the run wants to.
+
+        stop: the stop signals of this process; a signal that arrives later counts after the next step.
+        """
+        number = max(stop, default=0)
         if self.ranks.together:
-            number, save = self.ranks.largest(max(stop, default=0), save)
+            number, save = self.ranks.largest(number, save)
             adopt(stop, number)
-        return bool(save)
+        return number > 0, bool(save)
 
     def take_step(self) -> None:
         """Train one step. The first steps are timed."""
