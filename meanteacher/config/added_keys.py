@@ -20,7 +20,10 @@ ADDED_KEYS: dict[str, Any] = {
     "method.unlabeled_moves_statistics": True,
     "method.weighting.alignment_start": "uniform",
     "model.first_blocks": "preactivated",
+    "model.normalization": "data",
     "model.train": "all",
+    "optimizer.head_lr_scale": 1.0,
+    "optimizer.layer_decay": 1.0,
     "trainer.labeled_sampling": "natural",
     **dict.fromkeys(SCENARIO),
 }
@@ -49,12 +52,17 @@ ADDED_VIEWS = {"medium": frozenset(WITHOUT_MEDIUM)}
 
 
 def drop_added(settings: dict) -> dict:
-    """The nested settings of a run without added keys of their earlier value, and without views of other methods."""
+    """The nested settings of a run without added keys of their earlier value, and without views of other methods.
+
+    Without weights, `model.normalization` does not count.
+    """
     method = settings.get("method", {}).get("_target_", "").rpartition(".")[2]
     views = settings.get("augment", {}).get("views", {})
     kept = {name: view for name, view in views.items() if method not in ADDED_VIEWS.get(name, ())}
     if len(kept) < len(views):
         settings = settings | {"augment": settings["augment"] | {"views": kept}}
+    if "weights" in (model := settings.get("model", {})) and model["weights"] is None:
+        settings = settings | {"model": {key: value for key, value in model.items() if key != "normalization"}}
     return _drop_keys(settings, "")
 
 

@@ -14,6 +14,7 @@ from meanteacher.config.console import one_line
 from meanteacher.config.errors import UserError
 
 COMMANDS = {
+    "inspect": ("meanteacher.inspection.command", "look at images of your own before training"),
     "train": ("meanteacher.runs.train", "train, resume or sweep: meanteacher train label=1000"),
     "predict": ("meanteacher.inference.command", "predict the classes of images with a finished run"),
     "export": ("meanteacher.inference.export", "write a finished run as ONNX, PyTorch program or safetensors"),

@@ -10,6 +10,7 @@ import torch
 
 from meanteacher.config.errors import UserError
 from meanteacher.config.settings import Settings
+from meanteacher.data.decoding import read_image
 from meanteacher.inference.deployable import Deployable
 from meanteacher.inference.predictor import Predictor
 from meanteacher.runs.build import load_data
@@ -88,11 +89,13 @@ def compare(
 def images_of_run(settings: Settings, folder: Path, channels: int) -> list[np.ndarray]:
     """Up to 16 images of the run, uint8 [H, W, C], in their original sizes; none if they are not at hand.
 
-    Nothing is downloaded. Images of a folder are those with labels; those of other data sets are of the test part.
+    Nothing is downloaded. Images of a folder or a table are those with labels; those of other data sets are of the test
+    part.
     """
     node = settings.dataset.node
-    if node.get("root"):
-        return list(read_labeled(Path(node["root"]).expanduser(), folder, channels))
+    if node.get("root") or node.get("file"):
+        root = Path(node.get("root") or Path(node["file"]).parent).expanduser()
+        return list(read_labeled(root, folder, channels))
     cache = Path(node.get("data_dir", "")).expanduser() / "cache"
     if "data_dir" in node and not any(cache.glob(f"{settings.dataset.name}*")):
         return []
@@ -105,16 +108,13 @@ def images_of_run(settings: Settings, folder: Path, channels: int) -> list[np.nd
 
 def read_labeled(root: Path, folder: Path, channels: int) -> Iterator[np.ndarray]:
     """Labeled images of the run that are still below `root`."""
-    from PIL import Image, ImageOps
-
     names = json.loads((folder / "split.json").read_text(encoding="utf-8")).get("labeled_names", [])
     for position in spread(len(names)):
         try:
-            with Image.open(root / names[position]) as file:
-                image = ImageOps.exif_transpose(file).convert("RGB" if channels == 3 else "L")
-        except OSError:
+            image = read_image(root / names[position])
+        except Exception:  # Pillow's decoders raise errors of many types
             continue
-        pixels = np.array(image)
+        pixels = np.array(image if channels == 3 else image.convert("L"))
         yield pixels if channels == 3 else pixels[..., None]
 
 

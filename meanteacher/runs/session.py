@@ -16,7 +16,7 @@ from meanteacher.loggers.jsonl import Jsonl
 from meanteacher.loggers.progress import Progress
 from meanteacher.methods.combinations import check_combination
 from meanteacher.optim import build_optimizer
-from meanteacher.runs import plan, report
+from meanteacher.runs import plan, report, transfer
 from meanteacher.runs.build import (
     build,
     build_average,
@@ -66,6 +66,7 @@ class Session:
         shape = self.data.train.pixels.shape[1:]
         check_combination(self.method, self.augment.views, shape)
         check_step_memory(self.method, shape, settings.trainer, device.free_memory(self.device))
+        transfer.normalize_as_weights(self.augment, self.method)
         self.trainer = self.build_trainer(state, list(map(Guarded, self.build_loggers(show_progress))))
         self.started: list[Logger] = []
         self.log_plan()
@@ -122,6 +123,7 @@ class Session:
             self.method,
             lr=settings.optimizer.lr,
             decay_norm_and_bias=settings.optimizer.decay_norm_and_bias,
+            lr_scales=transfer.lr_scales(self.method, settings.optimizer),
         )
         return TrainStep(
             method=self.method,
@@ -174,6 +176,7 @@ class Session:
         """Log what the run will do, with warnings about settings that do not suit it."""
         plan.log_data(self.data, self.split, self.settings, self.storage)
         plan.log_model(self.method.student, self.choices)
+        transfer.log_weights(self.augment, self.method, self.data.train.pixels.shape[2:])
         images, seed = self.batches.images_per_step(), self.settings.seed
         mode = f"{self.device} {self.precision}, {'compiled' if self.compiled else 'eager'}"
         log.info("run     %d steps of %d images, seed %d, %s", self.settings.steps, images, seed, mode)

@@ -13,20 +13,20 @@ import numpy as np
 import pytest
 import torch
 import yaml
-from conftest import COLORS, ROOT
+from conftest import COLORS, ROOT, parsed
 from PIL import Image, ImageOps
 from torch import nn
 
 import meanteacher
 from meanteacher.config.cli import main
 from meanteacher.config.errors import UserError
-from meanteacher.inference import export_check
+from meanteacher.data.augment import NormalizeEachImage
+from meanteacher.inference import export_check, export_formats
 from meanteacher.inference.deployable import Deployable
 from meanteacher.inference.export import export
+from meanteacher.runs.build import build
 from meanteacher.runs.deployment import Deployment
 from meanteacher.runs.result import Result
-
-FILES = {"onnx": "model.onnx", "pt2": "model.pt2", "safetensors": "model.safetensors"}
 
 
 @pytest.fixture(scope="module")
@@ -41,10 +41,10 @@ def calibrated(finished_run, tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def exported(calibrated, tmp_path_factory):
-    """The folder of each format."""
+    """A folder with the files of ONNX and of safetensors, each in a folder."""
     pytest.importorskip("onnxscript")
     folder = tmp_path_factory.mktemp("exported")
-    for kind in FILES:
+    for kind in ("onnx", "safetensors"):
         export(calibrated, kind, folder / kind, network=None, license="mit", force=False)
     return folder
 
@@ -123,8 +123,10 @@ def test_safetensors_hold_the_weights_of_the_network(exported, calibrated):
     assert weights.keys() == own.keys() and all(torch.equal(weights[name], own[name]) for name in own)
 
 
-@pytest.mark.parametrize("kind", FILES)
+@pytest.mark.parametrize("kind", ["onnx", "safetensors", pytest.param("pt2", marks=pytest.mark.slow)])
 def test_the_code_on_the_card_works_as_printed(kind, exported, calibrated, photo, monkeypatch):
+    if kind == "pt2":
+        export(calibrated, kind, exported / kind, network=None, license="mit", force=True)
     folder = shutil.copytree(exported / kind, photo.parent / kind)
     shutil.copy(photo, folder)
     monkeypatch.chdir(folder)
@@ -232,3 +234,27 @@ def test_force_replaces_files_of_the_same_names_only(calibrated, tmp_path):
     assert {path.name for path in out.iterdir()} == {"notes.txt", "README.md", "config.json", "model.safetensors"}
     assert "It is the student" in (out / "README.md").read_text() and (out / "notes.txt").read_text() == "mine"
     assert set(COLORS) == set(json.loads((out / "config.json").read_text())["classes"])
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("model", "side"),
+    [
+        (["model=wrn_28_2", "model.bn_shift=0.1"], 32),
+        (["model=convnet13"], 32),
+        (["model=resnet18_cifar"], 32),
+        (["model=timm", "model.name=mobilenetv3_small_050"], 64),
+        (["model=timm", "model.name=vit_tiny_patch16_224"], 224),
+    ],
+)
+@pytest.mark.parametrize("write", [export_formats.write_onnx, export_formats.write_pt2])
+def test_every_kind_of_network_can_be_exported(model, side, write, tmp_path):
+    network = build(parsed("dataset=cifar10", *model).model, channels=3, classes=5).eval()
+    normalize = NormalizeEachImage()
+    size = (side, side)
+    module = Deployable(network=network, normalize=normalize, image_size=size, resize="pad", temperature=1.5).eval()
+    images = np.random.default_rng(0).integers(0, 256, (3, 45, 70, 3), dtype=np.uint8)
+    run = write(module, tmp_path, 3, {"classes": list("abcde")})
+    with torch.inference_mode():
+        expected = module(torch.from_numpy(images)).numpy()
+    assert np.abs(run(images) - expected).max() < 1e-5 and np.abs(run(images[:1]) - expected[:1]).max() < 1e-5

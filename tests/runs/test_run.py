@@ -182,26 +182,12 @@ def test_a_run_that_was_stopped_while_its_page_was_written_is_completed(tmp_path
     monkeypatch.setattr(TrainStep, "__call__", None)
     result = go(tmp_path / "run")
     assert result.models == whole.models and result.by_class == whole.by_class and result.attempts == 2
-    assert (tmp_path / "run/report.html").exists()
-
-
-def test_a_finished_run_gets_the_files_that_it_lacks(tmp_path, monkeypatch):
-    result, folder = go(tmp_path / "run"), tmp_path / "run"
-    before = {path: path.read_bytes() for path in (folder / "report.html", folder / "result.json")}
-    (folder / "report.html").unlink()
-    (folder / "plots/curves.png").unlink()
-    monkeypatch.setattr(TrainStep, "__call__", None)
-    assert go(folder) == result and (folder / "plots/curves.png").exists()
-    assert all(path.read_bytes() == content for path, content in before.items())
-
-
-def test_a_page_that_fails_leaves_the_run_finished(tmp_path, monkeypatch, caplog):
-    def fail(*arguments, **content):
-        raise ValueError("no paper")
-
-    monkeypatch.setattr(run_page, "render", fail)
-    assert go(tmp_path / "run").status == "finished" and not (tmp_path / "run/report.html").exists()
-    assert "report.html could not be drawn: no paper" in caplog.text
+    page = tmp_path / "run/report.html"
+    content = page.read_bytes()
+    page.unlink()
+    (tmp_path / "run/plots/curves.png").unlink()
+    assert go(tmp_path / "run") == result, "a finished run gets the files that it lacks, without training"
+    assert page.read_bytes() == content and (tmp_path / "run/plots/curves.png").exists()
 
 
 class Recorder(Logger):
@@ -213,15 +199,18 @@ class Recorder(Logger):
         Recorder.closed.append(status)
 
 
-def test_a_picture_that_fails_leaves_the_run_finished_and_its_loggers_closed(tmp_path, monkeypatch, caplog):
+def test_a_picture_or_page_that_fails_leaves_the_run_finished_and_its_loggers_closed(tmp_path, monkeypatch, caplog):
     def fail(*arguments):
         raise ValueError("no canvas")
 
     Recorder.closed = []
     monkeypatch.setattr(plots, "confusion_matrix", fail)
+    monkeypatch.setattr(run_page, "render", lambda *template, **content: fail())
     monkeypatch.setattr(Session, "build_loggers", lambda self, show: [Recorder(), Recorder()])
     assert go(tmp_path / "run").status == "finished" and Recorder.closed == ["finished"] * 2
-    assert "confusion.png could not be drawn: no canvas" in caplog.text
+    for name in ("confusion.png", "report.html"):
+        assert f"{name} could not be drawn: no canvas" in caplog.text
+    assert not (tmp_path / "run/report.html").exists()
     assert {path.name for path in (tmp_path / "run/plots").iterdir()} == {"curves.png", "labeled.png", "views.png"}
 
 
