@@ -5,6 +5,10 @@ import re
 
 import numpy as np
 from conftest import ROOT
+from scipy import stats
+
+from meanteacher.labeling.label_next import DEFAULT
+from meanteacher.labeling.selection import STRATEGIES
 
 RESULTS = ROOT / "results"
 
@@ -40,3 +44,35 @@ def test_document_gives_the_range_of_the_scores():
     )
     assert f"was right in {precision} and held {recall} of the wrong labels" in text
     assert f"held {all_recall} of them, at a precision of {all_precision}" in text
+
+
+def curves(by: str) -> np.ndarray:
+    """The errors in percent of one strategy on the digits, [seeds, rounds]."""
+    files = sorted((RESULTS / "label_next" / "digits").glob(f"{by}-seed-*.json"))
+    return 100 * np.array([[point["error"] for point in json.loads(file.read_text())["rounds"]] for file in files])
+
+
+def test_errors_of_the_strategies_are_those_of_their_runs():
+    text = (RESULTS / "label_next.md").read_text()
+    rows = re.findall(r"^\| (\w+) \| (\d.*) \| ([\d.]+) \| (.*) \|$", text, re.MULTILINE)
+    assert {by for by, *_ in rows} == set(STRATEGIES)
+    for by, errors, mean, difference in rows:
+        values = curves(by)
+        assert values.shape == (5, 6)
+        assert errors.split(" | ") == [
+            f"{m:.1f} ± {s:.1f}" for m, s in zip(values.mean(0), values.std(0, ddof=1), strict=True)
+        ]
+        assert mean == f"{values[:, 1:].mean():.1f}"
+        if by != "random":
+            gains = (curves("random") - values)[:, 1:].mean(axis=1)
+            low, high = stats.t.interval(0.95, 4, gains.mean(), stats.sem(gains))
+            assert difference == f"{gains.mean():.1f} ({low:.1f} to {high:.1f})".replace("-", "−")
+
+
+def test_document_gives_the_error_of_the_default():
+    text = " ".join((ROOT / "docs" / "labeling.md").read_text().split())
+    ours, random = curves(DEFAULT)[:, 1:], curves("random")[:, 1:]
+    gains = (random - ours).mean(axis=1)
+    low, high = stats.t.interval(0.95, 4, gains.mean(), stats.sem(gains))
+    assert f"was {ours.mean():.1f} %, against {random.mean():.1f} % with random choice" in text
+    assert f"difference: {low:.1f} to {high:.1f} points" in text
