@@ -15,6 +15,7 @@ from meanteacher.config.settings import Node, Settings, TrainerSettings
 from meanteacher.config.signatures import constructor_parameters
 from meanteacher.data import Dataset, splits
 from meanteacher.data.scenario import split_classes
+from meanteacher.data.stored_split import is_stored
 from meanteacher.methods.base import Method
 from meanteacher.methods.combinations import check_combination
 from meanteacher.methods.common.ema import EMA
@@ -37,10 +38,11 @@ def load_data(settings: Settings) -> Dataset:
 
 
 def make_split(data: Dataset, settings: Settings, run_dir: Path) -> splits.Split:
-    """The split of the run directory, else of the file that `split` names, else a new one; kept as split.json."""
+    """The split that `split` names or that is drawn, which split.json in the run directory keeps.
+
+    Raises UserError if the directory already keeps another one.
+    """
     shared, kept = settings.dataset.labeled_in_unlabeled, run_dir / "split.json"
-    if kept.exists():
-        return splits.read(kept, data, labeled_in_unlabeled=shared)
     if settings.split:
         split = splits.read(Path(settings.split), data, labeled_in_unlabeled=shared)
         origin = {"read_from": settings.split, "label": len(split.labeled)}
@@ -48,7 +50,8 @@ def make_split(data: Dataset, settings: Settings, run_dir: Path) -> splits.Split
         origin = {"label": settings.label, "split_seed": settings.split_seed}
         origin |= settings.scenario
         split = splits.draw(data, **origin, validation=settings.validation, labeled_in_unlabeled=shared)
-    splits.write(kept, data, split, origin | {"labeled_in_unlabeled": shared})
+    if not is_stored(kept, data, split, labeled_in_unlabeled=shared):
+        splits.write(kept, data, split, origin | {"labeled_in_unlabeled": shared})
     return split
 
 

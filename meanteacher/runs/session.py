@@ -47,7 +47,7 @@ class Session:
         self.split = make_split(self.data, settings, run_dir.path)
         self.augment.fit(self.data.train.pixels)
         self.augment.to(self.device)
-        self.checkpoints = Checkpoints(run_dir.path, run_dir.digest)
+        self.checkpoints = Checkpoints(run_dir.path, run_dir.digest, self.split.digest())
         state = self.checkpoints.load(self.device)
         self.choose_arithmetic(state)
         device.prepare(self.device, self.compiled)

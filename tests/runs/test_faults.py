@@ -1,6 +1,7 @@
 """Faults in the middle of a run: loggers that fail, weights that diverge, files that cannot be written."""
 
 import json
+import shutil
 import signal
 
 import pytest
@@ -105,3 +106,84 @@ def test_sigterm_while_the_run_starts_leaves_it_interrupted(tmp_path, monkeypatc
     with pytest.raises(KeyboardInterrupt):
         go(tmp_path / "run")
     assert json.loads((tmp_path / "run/result.json").read_text())["status"] == "interrupted"
+
+
+@pytest.fixture(scope="module")
+def stopped(tmp_path_factory):
+    """The folder of a run that was saved after step 3 of 6 and then ended by an error."""
+    folder = tmp_path_factory.mktemp("stopped") / "run"
+    original = TrainStep.__call__
+
+    def fail_in_step_5(self, step):
+        if step == 4:
+            raise UserError("stopped")
+        original(self, step)
+
+    with pytest.MonkeyPatch.context() as patch, pytest.raises(UserError):
+        patch.setattr(TrainStep, "__call__", fail_in_step_5)
+        go(folder, "trainer.checkpoint_minutes=0.0000001")
+    return folder
+
+
+@pytest.fixture
+def run_folder(stopped, tmp_path):
+    shutil.copytree(stopped, tmp_path / "run")
+    return tmp_path / "run"
+
+
+def resumed(caplog) -> bool:
+    return "resume  after step" in caplog.text
+
+
+def test_a_torn_split_does_not_block_the_run(run_folder, caplog):
+    caplog.set_level("INFO")
+    whole = (run_folder / "split.json").read_bytes()
+    (run_folder / "split.json").write_bytes(whole[:100])
+    assert go(run_folder).status == "finished" and resumed(caplog)
+    assert (run_folder / "split.json").read_bytes() == whole
+
+
+def test_an_edited_split_stops_the_run_before_it_trains(run_folder):
+    content = json.loads((run_folder / "split.json").read_text())
+    for key in ("labeled", "labeled_names", "labeled_classes"):
+        content[key].pop()
+    (run_folder / "split.json").write_text(json.dumps(content))
+    with pytest.raises(UserError, match=r"split.json: does not hold the images and labels that the settings choose"):
+        go(run_folder)
+    (run_folder / "split.json").unlink()
+    assert go(run_folder).status == "finished"
+
+
+def test_a_damaged_result_is_told_in_one_line_and_can_be_deleted(run_folder, caplog):
+    caplog.set_level("INFO")
+    content = json.loads((run_folder / "result.json").read_text())
+    without = {name: value for name, value in content.items() if name != "status"}
+    damaged = [json.dumps(without), json.dumps(content | {"schema_version": 99}), "{", "", "[]", "\udcff"]
+    damaged += [json.dumps(content | {"attempts": "two"}), json.dumps(content | {"surprise": 1})]
+    for text in damaged:
+        (run_folder / "result.json").write_bytes(text.encode(errors="surrogateescape"))
+        with pytest.raises(
+            UserError, match=r"result.json: .*; delete it to go on from the checkpoint, or use fre"
+        ) as e:
+            go(run_folder)
+        assert "\n" not in str(e.value)
+    (run_folder / "result.json").unlink()
+    assert go(run_folder).status == "finished" and resumed(caplog)
+
+
+@pytest.mark.parametrize("result", [None, "{"])
+def test_fresh_never_resumes_whatever_result_there_is(result, run_folder, caplog):
+    caplog.set_level("INFO")
+    (run_folder / "result.json").unlink()
+    if result:
+        (run_folder / "result.json").write_text(result)
+    assert go(run_folder, "fresh=true").status == "finished" and not resumed(caplog)
+    assert (run_folder.with_name("run.old-1") / "checkpoint.pt").exists()
+
+
+def test_a_checkpoint_of_other_labels_is_not_used(run_folder, caplog):
+    saved = torch.load(run_folder / "checkpoint.pt", weights_only=True)
+    for name in ("checkpoint.pt", "checkpoint.previous.pt"):
+        torch.save(saved | {"split": "0123456789"}, run_folder / name)
+    assert go(run_folder).status == "finished"
+    assert caplog.text.count("is not used (it was trained with other labeled images)") == 2
