@@ -9,6 +9,7 @@ from typing import Any
 
 from meanteacher.config.added_keys import drop_added
 from meanteacher.config.errors import UserError
+from meanteacher.config.trust import check_targets
 
 WATCHING = {"data_dir", "output", "fresh", "logger", "split"}
 WATCHING_TRAINER = {"device", "threads", "compile", "log_every", "checkpoint_minutes", "eval_batch"}
@@ -47,6 +48,7 @@ def images_digest(dataset: dict) -> str | None:
     """
     if "root" not in dataset:
         return None
+    check_targets(dataset, "dataset")
     module = importlib.import_module(dataset["_target_"].rpartition(".")[0])
     return (
         _fingerprint(module.fingerprint, dataset["root"], dataset["data_dir"])

@@ -10,10 +10,14 @@ from meanteacher.config import checks
 from meanteacher.config.added_keys import SCENARIO
 from meanteacher.config.digest import run_digest
 from meanteacher.config.errors import UserError
+from meanteacher.config.trust import check_targets
 from meanteacher.config.types import Decay, Fraction, Imbalance, PositiveFloat, Seed
 
 Node = dict[str, Any]
 """A configuration node with a `_target_`, from which an object is built. Treat it as read-only."""
+
+NODES = ("dataset", "model", "method", "optimizer", "schedule", "augment", "logger")
+"""The keys that hold nodes."""
 
 
 class Frozen(BaseModel):
@@ -109,9 +113,11 @@ class Settings(Frozen):
     def parse(cls, config: dict) -> Self:
         """Check a composed configuration of plain builtins.
 
-        Raises UserError for the first value of the wrong type, out of range or not among the choices.
+        Raises UserError for the first value of the wrong type, out of range or not among the choices, and for code that
+        a configuration may not name (`meanteacher.config.trust`).
         """
         settings = checks.validate("", cls, copy.deepcopy(config))
+        check_targets({group: config[group] for group in NODES})
         checks.check_optimizer(config["optimizer"])
         for group, node in config.items():
             checks.check_node(group, node, checks.UNTARGETED.get(group, set()))

@@ -13,6 +13,7 @@ from torch.overrides import TorchFunctionMode
 from meanteacher.config.errors import UserError
 from meanteacher.config.settings import Node, Settings, TrainerSettings
 from meanteacher.config.signatures import constructor_parameters
+from meanteacher.config.trust import check_targets
 from meanteacher.data import Dataset, splits
 from meanteacher.data.scenario import split_classes
 from meanteacher.data.stored_split import is_stored
@@ -22,7 +23,11 @@ from meanteacher.methods.common.ema import EMA
 
 
 def build(node: Node, **arguments: Any) -> Any:
-    """The object that a node's `_target_` names. A UserError raised on the way is passed on as it is."""
+    """The object that a node's `_target_` names. A UserError raised on the way is passed on as it is.
+
+    Raises UserError if the node names code that a configuration may not call.
+    """
+    check_targets(node)
     try:
         return instantiate(node, _convert_="all", **arguments)
     except InstantiationException as error:
