@@ -26,6 +26,9 @@ def compose_run(root: DictConfig, hydra: DictConfig, sweep: str | None = None) -
     values.
     """
     chosen = {group: hydra.runtime.choices.get(group) for group in GROUPS}
+    for group in GROUPS[:-1]:
+        if chosen[group] is None:
+            raise UserError(f"{group}: choose one option, as in {group}=NAME")
     return Settings.parse(plain(root, hydra)), Choices(**chosen, sweep=sweep)
 
 

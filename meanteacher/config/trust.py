@@ -77,7 +77,7 @@ def refused_module(path: str, target: Any) -> str | None:
 
     Raises UserError if it is not a name, or if this package or PyTorch has nothing of this name.
     """
-    if not isinstance(target, str):
+    if not isinstance(target, str) or not all(part.isidentifier() for part in target.split(".")):
         raise UserError(f"{path}._target_={target}: must be a name, as in meanteacher.models.wide_resnet.WideResNet")
     module, _, name = target.rpartition(".")
     definition, home = find_definition(module, name)

@@ -23,6 +23,15 @@ Fraction = Annotated[float, Field(ge=0, le=1)]
 Decay = Annotated[float, Field(ge=0, lt=1)]
 """The decay of a running average: 0 (no memory) to below 1."""
 
+Count = Annotated[int, Field(gt=0, lt=2**63)]
+"""A number of steps or images that is stored in 64 bits: 1 or more."""
+
+Threads = Annotated[int, Field(gt=0, le=1024)]
+"""A number of threads: PyTorch crashes with very many."""
+
+Name = Annotated[str, Field(min_length=1)]
+"""A text that is not empty, such as a folder."""
+
 Seed = Annotated[int, Field(ge=0, lt=2**63)]
 """The seed of a random number generator: PyTorch takes 63 bits."""
 

@@ -58,10 +58,15 @@ def draw_pictures(
 
 
 def drawn(draw: Callable[[Path], object], path: Path) -> Path | None:
-    """The path of a picture that was drawn, None (and a warning) if that failed."""
+    """The path of a picture that was drawn, None (and a warning) if that failed.
+
+    Raises OSError if it cannot be written: the rerun of the command then draws it.
+    """
     try:
         draw(path)
     except Exception as error:
+        if getattr(error, "errno", None) is not None:
+            raise
         log.warning("the picture %s could not be drawn: %s", path.name, error)
         log.debug("%s", path, exc_info=error)
         return None

@@ -24,6 +24,7 @@ from meanteacher.runs.run_dir import RunDir
 from meanteacher.training import device
 from meanteacher.training.checkpoint import Checkpoints
 from meanteacher.training.evaluator import EvalSplit, Evaluator
+from meanteacher.training.memory import check_memory
 from meanteacher.training.train_step import TrainStep
 from meanteacher.training.trainer import Trainer
 
@@ -55,6 +56,8 @@ class Session:
         torch.manual_seed(settings.seed)
         self.method = build_method(settings, self.data).to(self.device, memory_format=torch.channels_last)
         check_combination(self.method, self.augment.views, self.data.train.pixels.shape[1:])
+        keys = settings.trainer
+        check_memory(self.method, self.data.train.pixels.shape[1:], keys.labeled_batch, keys.unlabeled_batch)
         self.trainer = self.build_trainer(state, list(map(Guarded, self.build_loggers(show_progress))))
         self.started: list[Logger] = []
         self.log_plan()

@@ -22,6 +22,9 @@ from meanteacher.training import signals
 
 log = logging.getLogger("meanteacher")
 
+REQUIRED = ("dataset", "model", "method", "optimizer", "schedule", "augment", "trainer", "logger")
+"""Groups without which there is no run; logger=jsonl adds none to metrics.jsonl."""
+
 failures: list[Exception] = []
 """Errors of runs in this process. Raised through Hydra, each would take several lines."""
 
@@ -89,17 +92,22 @@ def command_of_job(hydra_config: DictConfig) -> str:
 def main(arguments: list[str]) -> int:
     """Run Hydra on these arguments; returns the exit status. Raises UserError and Hydra's errors."""
     log_to_console(logging.INFO)
-    refuse_additions(arguments)
+    check_arguments(arguments)
     sys.argv[1:] = [*arguments, *multirun_flag(arguments)]
     job()
     return 130 if signals.last_signal is not None else 1 if failures else 0
 
 
-def refuse_additions(arguments: list[str]) -> None:
-    """Raise UserError for `+key=value` and `~key`, which would pass the check for unknown keys."""
+def check_arguments(arguments: list[str]) -> None:
+    """Raise UserError for `+key=value` and `~key`, which would pass the check for unknown keys, and for no group."""
     for argument in arguments:
-        if argument.startswith(("+", "~")) and "hydra" not in argument:
+        key, _, value = argument.partition("=")
+        if argument.startswith(("+", "~")) and not key.lstrip("+~").startswith(("hydra.", "hydra/")):
             raise UserError(f"{argument}: keys cannot be added or removed; change a value, or write a file in conf/")
+        if key in REQUIRED and value.strip() in ("", "null"):
+            raise UserError(f"{argument}: a run needs one; choose an option, which `--help` lists")
+        if not key:
+            raise UserError(f"{argument}: there is no key before the equals sign; write key=value")
 
 
 def multirun_flag(arguments: list[str]) -> list[str]:

@@ -1,8 +1,11 @@
 """Faults in the middle of a run: loggers that fail, weights that diverge, files that cannot be written."""
 
+import errno
 import json
+import os
 import shutil
 import signal
+from pathlib import Path
 
 import pytest
 import torch
@@ -11,6 +14,7 @@ from test_run import go, history
 from meanteacher.config.errors import UserError
 from meanteacher.config.files import write_atomically
 from meanteacher.loggers import Logger
+from meanteacher.runs import plots
 from meanteacher.runs.run_dir import RunDir
 from meanteacher.runs.session import Session
 from meanteacher.training.checkpoint import Checkpoints
@@ -187,3 +191,62 @@ def test_a_checkpoint_of_other_labels_is_not_used(run_folder, caplog):
         torch.save(saved | {"split": "0123456789"}, run_folder / name)
     assert go(run_folder).status == "finished"
     assert caplog.text.count("is not used (it was trained with other labeled images)") == 2
+
+
+@pytest.mark.parametrize("name", ["result.json", "config.yaml", "split.json"])
+def test_a_full_disk_is_told_in_one_line_and_the_same_command_goes_on(name, run_folder, monkeypatch, caplog):
+    (run_folder / "split.json").unlink()
+    checkpoint, write = (run_folder / "checkpoint.pt").read_bytes(), Path.write_bytes
+
+    def full(self, content):
+        if self.name.startswith(f".{name}."):
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        return write(self, content)
+
+    monkeypatch.setattr(Path, "write_bytes", full)
+    with pytest.raises(UserError, match=rf"{name}: cannot be written \(No space left on device\); make room, or use"):
+        go(run_folder)
+    assert "cannot be written" not in caplog.text and not list(run_folder.glob("*.tmp"))
+    assert (run_folder / "checkpoint.pt").read_bytes() == checkpoint
+    monkeypatch.undo()
+    assert go(run_folder).status == "finished"
+
+
+def test_a_picture_that_finds_no_room_is_drawn_by_the_rerun(run_folder, monkeypatch):
+    def full(*arguments):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(plots, "confusion_matrix", full)
+    with pytest.raises(UserError, match="run: cannot be written .No space left on device.; make room"):
+        go(run_folder)
+    assert json.loads((run_folder / "result.json").read_text())["status"] == "failed"
+    monkeypatch.undo()
+    assert go(run_folder).status == "finished" and len(list((run_folder / "plots").iterdir())) == 4
+
+
+@pytest.mark.parametrize(
+    ("error", "words"),
+    [
+        (
+            OSError(errno.EMFILE, os.strerror(errno.EMFILE)),
+            "Too many open files; raise the limit with `ulimit -n 4096`",
+        ),
+        (MemoryError(), "not enough memory; lower trainer.labeled_batch"),
+        (RuntimeError("[enforce fail] DefaultCPUAllocator: can't allocate memory: you tried"), "not enough memory"),
+        (torch.OutOfMemoryError("CUDA out of memory. Tried to allocate"), "not enough memory; lower"),
+    ],
+)
+def test_what_runs_out_in_a_step_is_told_in_one_line(error, words, run_folder, monkeypatch):
+    def fail(self, step):
+        raise error
+
+    monkeypatch.setattr(TrainStep, "__call__", fail)
+    with pytest.raises(UserError, match=words):
+        go(run_folder)
+    assert words.partition(";")[0] in json.loads((run_folder / "result.json").read_text())["reason"]
+
+
+def test_a_log_that_cannot_be_written_is_left_out(run_folder, capfd):
+    (run_folder / "run.log").unlink()
+    (run_folder / "run.log").mkdir()
+    assert go(run_folder).status == "finished" and "Traceback" not in capfd.readouterr().err

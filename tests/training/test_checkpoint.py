@@ -74,6 +74,6 @@ def test_a_full_disk_is_told_in_one_line_and_keeps_the_checkpoints(checkpoints, 
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
     monkeypatch.setattr(os, "fsync", full)
-    with pytest.raises(UserError, match=r"checkpoint.pt: cannot be written \(No space left on device\); mend that and"):
+    with pytest.raises(UserError, match=r"checkpoint.pt: cannot be written \(No space left on device\); make room"):
         checkpoints.save(state(3))
     assert same(checkpoints.load(CPU), 2) and not (checkpoints.folder / TEMPORARY).exists()
