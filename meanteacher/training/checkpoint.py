@@ -42,7 +42,9 @@ class Checkpoints:
             os.replace(temporary, current)
         except (OSError, RuntimeError) as error:  # torch reports a full disk as a RuntimeError
             reason = getattr(error, "strerror", None) or "No space left on device, or an input/output error"
-            raise UserError(f"{current}: cannot be written ({reason}); make room there, then rerun the command") from error
+            raise UserError(
+                f"{current}: cannot be written ({reason}); make room there, then rerun the command"
+            ) from error
         finally:
             temporary.unlink(missing_ok=True)
 

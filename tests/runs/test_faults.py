@@ -9,12 +9,14 @@ from pathlib import Path
 
 import pytest
 import torch
+from conftest import TINY, parsed
 from test_run import go, history
 
 from meanteacher.config.errors import UserError
 from meanteacher.config.files import write_atomically
 from meanteacher.loggers import Logger
 from meanteacher.runs import plots
+from meanteacher.runs.build import load_data
 from meanteacher.runs.run_dir import RunDir
 from meanteacher.runs.session import Session
 from meanteacher.training.checkpoint import Checkpoints
@@ -60,7 +62,7 @@ def test_a_state_that_is_not_finite_is_never_saved_or_evaluated(tmp_path, monkey
     for name in ("checkpoint.pt", "checkpoint.previous.pt"):
         saved = torch.load(tmp_path / "run" / name, weights_only=True)
         assert saved["step"] <= 3 and all(value.isfinite().all() for value in saved["method"].values())
-    with pytest.raises(UserError, match="a weight is not finite by step 4"):
+    with pytest.raises(UserError, match="a weight is not finite by step 4; "):
         go(tmp_path / "other", "eval_every=4", "trainer.log_every=100")
     monkeypatch.setattr(TrainStep, "__call__", original)
     assert go(tmp_path / "run", *often).status == "finished"
@@ -250,3 +252,25 @@ def test_a_log_that_cannot_be_written_is_left_out(run_folder, capfd):
     (run_folder / "run.log").unlink()
     (run_folder / "run.log").mkdir()
     assert go(run_folder).status == "finished" and "Traceback" not in capfd.readouterr().err
+
+
+def test_a_loss_that_is_not_finite_is_told_with_its_step_terms_and_images(tmp_path, monkeypatch, caplog):
+    caplog.set_level("DEBUG", "meanteacher")
+    original, batches = TrainStep.compute, []
+
+    def poison_in_step_4(self, step, *images):
+        if step == 3:
+            batches.append([tensor.tolist() for tensor in (images[0], images[2])])
+            next(self.method.student.parameters()).data.view(-1)[0] = float("nan")
+        original(self, step, *images)
+
+    monkeypatch.setattr(TrainStep, "compute", poison_in_step_4)
+    with pytest.raises(
+        UserError, match=r"the loss is not finite by step 6 \(.*'supervised': nan.* first in step 4 "
+    ) as e:
+        go(tmp_path / "run", "trainer.log_every=6", "eval_every=6", "trainer.checkpoint_minutes=100")
+    names = load_data(parsed(*TINY)).train.names
+    for positions, part in zip(batches[0], ("labeled", "unlabeled"), strict=True):
+        assert f"the {part} images {', '.join(names[i] for i in positions[:5])}, …" in str(e.value)
+        listed = f"the {part} images of step 4: {', '.join(names[i] for i in positions)}"
+        assert listed in (tmp_path / "run/run.log").read_text()
