@@ -1,6 +1,7 @@
 """The command `meanteacher`: picks a subcommand and reports its errors in one line."""
 
 import argparse
+import io
 import os
 import sys
 from collections.abc import Callable
@@ -25,6 +26,9 @@ COMMANDS = {
 
 def main(arguments: list[str] | None = None) -> int:
     """Run the subcommand that the first argument names; returns the exit status."""
+    for stream in (sys.stdout, sys.stderr):  # in a locale without UTF-8, and for file names that are not text
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
     name, *rest = (sys.argv[1:] if arguments is None else arguments) or ["--help"]
     if name in ("--help", "-h"):
         print("usage: meanteacher COMMAND [ARGUMENTS]\n")

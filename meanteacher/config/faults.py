@@ -34,7 +34,7 @@ def describe_os_error(error: OSError, place: Path | None = None) -> str | None:
         )
     if error.errno in ACCESS:
         return f"{where}: cannot be used ({error.strerror}); give access to it, or choose another folder with output="
-    return f"{where}: {error.strerror}"
+    return f"{where}: {error.strerror}; check the path, or choose another one"
 
 
 def explain(error: BaseException, place: Path) -> BaseException:
