@@ -58,6 +58,16 @@ def test_every_flipped_bit_and_truncation_is_detected_or_harmless(checkpoints, c
     assert detected > 80
 
 
+def test_a_malicious_pickle_is_not_used(checkpoints, caplog, tmp_path):
+    class Payload:
+        def __reduce__(self):
+            return os.mkdir, (str(tmp_path / "hit"),)
+
+    torch.save({"digest": "abc", "step": Payload()}, checkpoints.folder / CURRENT)
+    assert same(checkpoints.load(CPU), 1) and "checkpoint.pt is not used" in caplog.text
+    assert not (tmp_path / "hit").exists()
+
+
 def test_another_runs_checkpoint_is_not_used(checkpoints, caplog):
     assert Checkpoints(checkpoints.folder, "xyz").load(CPU) is None
     assert caplog.text.count("it belongs to another run, abc") == 2
