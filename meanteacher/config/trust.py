@@ -104,7 +104,9 @@ def is_allowed(definition: ast.stmt, home: str) -> bool:
         return False
     if isinstance(definition, ast.ClassDef):
         return is_within(home, (*OWN, *TORCH))
+    if not is_within(home, OWN) or not isinstance(definition, ast.FunctionDef):
+        return False
     returned = ast.unparse(definition.returns) if definition.returns else None
     annotations = [parameter.annotation for parameter in parameters_of_function(definition, skipped=0).values()]
     plain = all(annotated_type(annotation) is not None for annotation in annotations)
-    return is_within(home, OWN) and returned == "Dataset" and plain
+    return returned == "Dataset" and plain

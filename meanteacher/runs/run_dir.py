@@ -58,7 +58,9 @@ class RunDir:
         log.info("the earlier run is kept in %s", old)
 
     def check(self) -> None:
-        """Raise UserError if the directory holds another run."""
+        """Raise UserError if the directory holds another run, or something else whose files a run would replace."""
+        if (self.path / "config.yaml").exists() and not any((self.path / name).exists() for name in FILES):
+            raise UserError(f"{self.path}: holds a config.yaml that is not of a run; choose another folder")
         result = self.result()
         if result and result.digest != self.digest:
             raise UserError(f"{self.path}: holds another run ({result.digest}); choose another folder, or fresh=true")

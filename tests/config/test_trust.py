@@ -127,6 +127,7 @@ def targets(node) -> list[str]:
 def own_module(tmp_path, monkeypatch):
     (tmp_path / "own_code.py").write_text(
         "from os import system\nfrom meanteacher.models import Network\nimport os\n\nclass Net(Network): ...\n"
+        "def data(*, x: Field(default_factory=1 / 0)) -> 'Dataset': ...\n"
     )
     monkeypatch.syspath_prepend(tmp_path)
 
@@ -135,6 +136,8 @@ def test_own_modules_need_trust_and_give_no_way_to_others(own_module):
     config = {"model": {"_target_": "own_code.Net"}, "method": {"_target_": "other.Thing"}}
     with pytest.raises(UserError, match=r"if you trust .* add 'trusted_packages=\[other,own_code\]' to the command$"):
         trust.check_targets(config)
+    with pytest.raises(UserError, match="may not run code of"):
+        trust.check_targets({"_target_": "own_code.data"})  # nor are its annotations evaluated
     trust.trust_packages("own_code")
     trust.check_targets(config["model"])
     trust.check_targets({"_target_": "own_code.Network"})

@@ -274,3 +274,11 @@ def test_a_loss_that_is_not_finite_is_told_with_its_step_terms_and_images(tmp_pa
         assert f"the {part} images {', '.join(names[i] for i in positions[:5])}, …" in str(e.value)
         listed = f"the {part} images of step 4: {', '.join(names[i] for i in positions)}"
         assert listed in (tmp_path / "run/run.log").read_text()
+
+
+def test_a_folder_with_the_configuration_of_something_else_is_left_as_it_is(tmp_path):
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run/config.yaml").write_text("mine: 1\n")
+    with pytest.raises(UserError, match="run: holds a config.yaml that is not of a run; choose another folder"):
+        go(tmp_path / "run")
+    assert (tmp_path / "run/config.yaml").read_text() == "mine: 1\n"
