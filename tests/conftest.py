@@ -1,14 +1,17 @@
 """Shared by the tests: composing configurations, running the command, a small data set in memory."""
 
+import logging
 import os
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 from hydra import compose, initialize_config_dir
+from PIL import Image
 
 ROOT = Path(__file__).parents[1]
 sys.path.insert(0, str(ROOT))
@@ -16,7 +19,7 @@ os.environ["WANDB_MODE"] = "offline"
 torch.set_num_threads(1)
 
 from meanteacher.config import composing  # noqa: E402
-from meanteacher.config.settings import Settings  # noqa: E402
+from meanteacher.config.settings import Choices, Settings  # noqa: E402
 from meanteacher.data import Dataset, Images  # noqa: E402
 
 CONF = ROOT / "conf"
@@ -66,6 +69,15 @@ def same_draws(request) -> None:
         request.module.rng = np.random.default_rng(0)
 
 
+@pytest.fixture(autouse=True)
+def restored_log() -> Iterator[None]:
+    """A command that a test calls logs to the standard error of that test, which no longer exists in the next one."""
+    logger = logging.getLogger("meanteacher")
+    handlers = list(logger.handlers)
+    yield
+    logger.handlers[:] = handlers
+
+
 @pytest.fixture
 def blobs() -> Dataset:
     """200 training and 50 test images of 3×8×8 in 4 classes that differ by their mean colour."""
@@ -81,3 +93,43 @@ def blobs() -> Dataset:
         )
 
     return Dataset(name="blobs", classes=["a", "b", "c", "d"], train=part(200), test=part(50))
+
+
+COLORS = {"blue": (40, 60, 200), "green": (50, 180, 60), "красный": (200, 50, 40)}
+"""The classes of the image folder of `finished_run`, and the mean color of the images of each."""
+
+
+def write_colored_images(root: Path) -> Path:
+    """A folder of 8×8 images: 16 to train, 8 unlabeled and 6 to test of each class of `COLORS`."""
+    rng = np.random.default_rng(0)
+    for part, count in {"train": 16, "unlabeled": 8, "test": 6}.items():
+        for name, color in COLORS.items():
+            folder = root / part / name
+            folder.mkdir(parents=True)
+            for number in range(count):
+                pixels = (color + rng.normal(0, 25, (8, 8, 3))).clip(0, 255).astype(np.uint8)
+                Image.fromarray(pixels).save(folder / f"{number:02d}.png")
+    return root
+
+
+def command_of_finished_run(folder: Path) -> list[str]:
+    """The overrides of `finished_run`, whose images lie in `folder`."""
+    data = ["dataset=image_folder", f"dataset.root={folder / 'images'}", f"data_dir={folder}", "dataset.image_size=8"]
+    return [*TINY, "steps=30", "eval_every=30", "label=21", "validation=24", "optimizer.lr=0.1", *data]
+
+
+@pytest.fixture(scope="session")
+def finished_run(tmp_path_factory) -> Path:
+    """The folder of a finished Mean Teacher run with 21 labels and 24 validation images. Copy it before changing it.
+
+    Its images lie beside it, in `images`; see `write_colored_images`.
+    """
+    from meanteacher.runs.run import run
+
+    folder = tmp_path_factory.mktemp("finished")
+    write_colored_images(folder / "images")
+    settings = parsed(*command_of_finished_run(folder))
+    choices = Choices(dataset="image_folder", method="mean_teacher")
+    result = run(settings, choices, folder / "run", "python run.py", show_progress=False)
+    assert result.status == "finished"
+    return folder / "run"

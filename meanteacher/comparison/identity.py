@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 from meanteacher.comparison.settings import key
 from meanteacher.config.added_keys import ADDED_VIEWS, SCENARIO, drop_added
-from meanteacher.config.digest import flatten
+from meanteacher.config.digest import flatten, location_key
 from meanteacher.runs.result import Result, deployed_network
 
 IMAGE_LOCATION = {"dataset.data_dir", "dataset.root", "dataset.storage"}
@@ -21,7 +21,8 @@ def protocol_fields(result: Result) -> dict:
     settings = result.settings or {}
     fields = {f"data.{name}": value for name, value in (result.data or {}).items() if name != "name"}
     fields |= settings_of(settings, ("dataset", "model", "augment", "schedule"))
-    fields = {name: value for name, value in fields.items() if not (name in IMAGE_LOCATION or of_own_view(name))}
+    location = IMAGE_LOCATION | {f"dataset.{location_key(settings.get('dataset', {}))}"}
+    fields = {name: value for name, value in fields.items() if not (name in location or of_own_view(name))}
     fields |= {name: settings.get(name) for name in RUN_KEYS}
     if fields.get("schedule.steps") == fields["steps"]:
         fields.pop("schedule.steps", None)
@@ -36,12 +37,13 @@ def planned_fields(fields: dict) -> dict:
 
 
 def variant_fields(result: Result) -> dict:
-    """All that a method may choose for itself: its own settings, the optimizer's, those of the averaged weights, and
-    those of the views that it alone uses."""
+    """All that a method may choose for itself: its own settings, the optimizer's, those of the averaged weights, those
+    of the views that it alone uses, and how the labeled images are drawn."""
     settings = result.settings or {}
     views = {name: value for name, value in settings_of(settings, ("augment",)).items() if of_own_view(name)}
-    average = {f"trainer.{k}": v for k, v in settings.get("trainer", {}).items() if k.startswith("average_")}
-    return settings_of(settings, ("method", "optimizer")) | average | views
+    trainer = settings_of(settings, ("trainer",))
+    own = {k: v for k, v in trainer.items() if k.startswith("trainer.average_") or k == "trainer.labeled_sampling"}
+    return settings_of(settings, ("method", "optimizer")) | own | views
 
 
 def of_own_view(name: str) -> bool:

@@ -7,6 +7,7 @@ from pathlib import Path
 from tabulate import tabulate
 
 from meanteacher.comparison.tables import Cell, Table
+from meanteacher.config.templates import render
 
 
 @dataclass(frozen=True)
@@ -64,15 +65,5 @@ def escape(text: str) -> str:
 
 def html(document: Document, picture: str) -> str:
     """The document as one self-contained page. picture: SVG."""
-    from jinja2 import Environment, FileSystemLoader, StrictUndefined
-
-    folder = Path(__file__).parent
-    environment = Environment(
-        loader=FileSystemLoader(folder),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    template = environment.get_template("page.html.j2")
-    return template.render(document=document, picture=picture[picture.index("<svg") :], is_numeric=is_numeric)
+    template = Path(__file__).with_name("page.html.j2")
+    return render(template, document=document, picture=picture[picture.index("<svg") :], is_numeric=is_numeric)

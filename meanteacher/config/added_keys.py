@@ -11,14 +11,22 @@ SCENARIO = ("unlabeled", "mismatch", "imbalance", "unlabeled_imbalance")
 
 ADDED_KEYS: dict[str, Any] = {
     "augment.normalize_first": False,
+    "dataset.broken": "error",
     "dataset.exclude_duplicates": "none",
+    "dataset.resize": "crop",
     "method.alignment.start": "uniform",
     "method.draw_per": "image",
     "method.passes": "together",
+    "method.student_view": "weak",
     "method.unlabeled_moves_statistics": True,
+    "method.weighting": None,
     "method.weighting.alignment_start": "uniform",
     "model.first_blocks": "preactivated",
+    "model.normalization": "data",
     "model.train": "all",
+    "optimizer.head_lr_scale": 1.0,
+    "optimizer.layer_decay": 1.0,
+    "trainer.labeled_sampling": "natural",
     **dict.fromkeys(SCENARIO),
 }
 """Each added key with the value that it stands for where it is missing."""
@@ -46,12 +54,17 @@ ADDED_VIEWS = {"medium": frozenset(WITHOUT_MEDIUM)}
 
 
 def drop_added(settings: dict) -> dict:
-    """The nested settings of a run without added keys of their earlier value, and without views of other methods."""
+    """The nested settings of a run without added keys of their earlier value, and without views of other methods.
+
+    Without weights, `model.normalization` does not count.
+    """
     method = settings.get("method", {}).get("_target_", "").rpartition(".")[2]
     views = settings.get("augment", {}).get("views", {})
     kept = {name: view for name, view in views.items() if method not in ADDED_VIEWS.get(name, ())}
     if len(kept) < len(views):
         settings = settings | {"augment": settings["augment"] | {"views": kept}}
+    if "weights" in (model := settings.get("model", {})) and model["weights"] is None:
+        settings = settings | {"model": {key: value for key, value in model.items() if key != "normalization"}}
     return _drop_keys(settings, "")
 
 

@@ -18,7 +18,10 @@ from meanteacher.config.types import Decay, NonNegativeFloat
 SUPPLIED = {"student", "num_classes", "num_images", "params", "channels", "classes"}
 """Constructor arguments that come from the run, not from a yaml."""
 
-UNTARGETED = {"dataset": {"name", "storage", "labeled_in_unlabeled"}, "optimizer": {"decay_norm_and_bias"}}
+UNTARGETED = {
+    "dataset": {"name", "storage", "labeled_in_unlabeled"},
+    "optimizer": {"decay_norm_and_bias", "layer_decay", "head_lr_scale"},
+}
 """Keys of a group that belong to the run, not to its `_target_`."""
 
 INSTRUCTIONS = {"_target_", "_partial_", "_convert_", "_recursive_"}

@@ -13,12 +13,19 @@ from omegaconf.errors import OmegaConfBaseException
 from meanteacher.config.checks import nearest
 from meanteacher.config.console import one_line
 from meanteacher.config.errors import UserError
+from meanteacher.config.trust import trust_packages
 
 COMMANDS = {
+    "inspect": ("meanteacher.inspection.command", "look at images of your own before training"),
     "train": ("meanteacher.runs.train", "train, resume or sweep: meanteacher train label=1000"),
+    "predict": ("meanteacher.inference.command", "predict the classes of images with a finished run"),
+    "export": ("meanteacher.inference.export", "write a finished run as ONNX, PyTorch program or safetensors"),
+    "demo": ("meanteacher.inference.demo", "try a finished run on a local web page"),
     "compare": ("meanteacher.comparison.command", "compare methods from their results"),
     "recipes": ("meanteacher.comparison.recipes", "list the published recipes"),
     "benchmark": ("meanteacher.benchmark.command", "measure the speed of a training step on this machine"),
+    "label-next": ("meanteacher.labeling.label_next", "choose the unlabeled images to label next, and label them"),
+    "audit": ("meanteacher.labeling.audit", "find wrong labels, duplicates and images of no class among the labeled"),
     "dashboard": ("meanteacher.loggers.dashboard", "make a saved W&B view and a report"),
 }
 """Module and summary of each subcommand. The module defines `main(arguments) -> int`."""
@@ -40,7 +47,16 @@ def main(arguments: list[str] | None = None) -> int:
         return 1
     if os.getcwd() not in sys.path:
         sys.path.insert(0, os.getcwd())  # modules of the user's own project, as with `python -m`
-    return run_command(lambda: import_module(COMMANDS[name][0]).main(rest))
+    return run_command(lambda: import_module(COMMANDS[name][0]).main(rest if name == "train" else trust_named(rest)))
+
+
+def trust_named(arguments: list[str]) -> list[str]:
+    """Trust the packages of `trusted_packages=[…]`; returns the other arguments. `train` leaves this to Hydra."""
+    given = [argument for argument in arguments if argument.startswith("trusted_packages=")]
+    for argument in given:
+        names = argument.partition("=")[2].strip("[]").split(",")
+        trust_packages(name.strip() for name in names)
+    return [argument for argument in arguments if argument not in given]
 
 
 def run_command(command: Callable[[], int]) -> int:

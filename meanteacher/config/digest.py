@@ -15,6 +15,8 @@ WATCHING = {"data_dir", "output", "fresh", "logger", "split"}
 WATCHING_TRAINER = {"device", "threads", "compile", "log_every", "checkpoint_minutes", "eval_batch"}
 WATCHING_DATASET = {"storage", "data_dir", "root"}
 """Keys that change where and how a run is watched, not what it computes."""
+LOCATIONS = {"meanteacher.data.table.table": "file", "meanteacher.data.huggingface.huggingface": "path"}
+"""The key that says where the images are, by `_target_`; in any other data set it is `root`."""
 
 
 def run_digest(config: dict) -> str:
@@ -27,7 +29,8 @@ def run_digest(config: dict) -> str:
     config = drop_added(config)
     relevant = {key: value for key, value in config.items() if key not in WATCHING}
     relevant["trainer"] = {key: value for key, value in config["trainer"].items() if key not in WATCHING_TRAINER}
-    relevant["dataset"] = {key: value for key, value in config["dataset"].items() if key not in WATCHING_DATASET}
+    hidden = WATCHING_DATASET | {location_key(config["dataset"])}
+    relevant["dataset"] = {key: value for key, value in config["dataset"].items() if key not in hidden}
     if content := images_digest(config["dataset"]):
         relevant["images"] = content
     if config["split"]:
@@ -41,25 +44,29 @@ def run_digest(config: dict) -> str:
     return hashlib.blake2b(text.encode(), digest_size=5).hexdigest()
 
 
+def location_key(dataset: dict) -> str:
+    """The key of a data set that says where its images are. Their content counts, not their location."""
+    return LOCATIONS.get(dataset.get("_target_", ""), "root")
+
+
 def images_digest(dataset: dict) -> str | None:
-    """The digest of a data set that is read from a folder (its `root`), None for any other.
+    """The digest of the images at the location that a data set names (such as its `root`), None for any other.
 
     The module of the data set's `_target_` may define `fingerprint(root=…, data_dir=…)`. A process computes it once.
     """
-    if "root" not in dataset:
+    key = location_key(dataset)
+    if key not in dataset:
         return None
     check_targets(dataset, "dataset")
     module = importlib.import_module(dataset["_target_"].rpartition(".")[0])
-    return (
-        _fingerprint(module.fingerprint, dataset["root"], dataset["data_dir"])
-        if hasattr(module, "fingerprint")
-        else None
-    )
+    if not hasattr(module, "fingerprint"):
+        return None
+    return _fingerprint(module.fingerprint, key, dataset[key], dataset["data_dir"])
 
 
 @functools.cache
-def _fingerprint(function, root: str, data_dir: str) -> str:
-    return function(root=root, data_dir=data_dir)
+def _fingerprint(function, key: str, location: str, data_dir: str) -> str:
+    return function(**{key: location, "data_dir": data_dir})
 
 
 def normalize(value: Any, key: str = "") -> Any:

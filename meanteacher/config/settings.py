@@ -2,9 +2,9 @@
 
 import copy
 from functools import cached_property
-from typing import Any, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, NonNegativeInt, PositiveInt
+from pydantic import BaseModel, ConfigDict, Field, NonNegativeInt, PositiveInt
 
 from meanteacher.config import checks
 from meanteacher.config.added_keys import SCENARIO
@@ -42,10 +42,15 @@ class DatasetSettings(NodeSettings):
 
 
 class OptimizerSettings(NodeSettings):
-    """`lr` is also an argument of the optimizer's constructor, so it stays in `node`."""
+    """`lr` is also an argument of the optimizer's constructor, so it stays in `node`.
+
+    The keys with defaults are missing in configurations that were stored before these keys existed.
+    """
 
     lr: PositiveFloat
     decay_norm_and_bias: bool
+    layer_decay: Annotated[float, Field(gt=0, le=1)] = 1.0
+    head_lr_scale: PositiveFloat = 1.0
 
     @property
     def node(self) -> Node:
@@ -59,6 +64,7 @@ class TrainerSettings(Frozen):
     compile: Literal["auto", "always", "never"]
     labeled_batch: Count
     unlabeled_batch: Count
+    labeled_sampling: Literal["natural", "balanced"] = "natural"
     eval_batch: Count
     average_decay: Decay
     average_warmup: bool

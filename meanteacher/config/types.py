@@ -35,6 +35,9 @@ Name = Annotated[str, Field(min_length=1)]
 Seed = Annotated[int, Field(ge=0, lt=2**63)]
 """The seed of a random number generator: PyTorch takes 63 bits."""
 
+Resize = Literal["crop", "squash", "pad"]
+"""How images that are not square become square; see `meanteacher.data.decoding.resize_image`."""
+
 Warmup = Literal["linear", "sigmoid", "cosine"]
 """The shape of a rise from 0 to 1; see `meanteacher.optim`."""
 
@@ -48,6 +51,7 @@ __all__ = [
     "NonNegativeInt",
     "PositiveFloat",
     "PositiveInt",
+    "Resize",
     "Seed",
     "Warmup",
 ]

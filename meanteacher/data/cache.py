@@ -48,6 +48,15 @@ def allocate(*, folder: Path, part: str, shape: tuple[int, ...]) -> np.ndarray:
     return pixels
 
 
+def keep_rows(*, folder: Path, part: str, pixels: np.ndarray, rows: np.ndarray) -> np.ndarray:
+    """Replace a memory map that `allocate` made by one of these rows alone, int64 [M], which is returned."""
+    kept = allocate(folder=folder, part=f"{part}-kept", shape=(len(rows), *pixels.shape[1:]))
+    for start in range(0, len(rows), _CHUNK):
+        kept[start : start + _CHUNK] = pixels[rows[start : start + _CHUNK]]
+    os.replace(folder / f"{part}-kept.npy", folder / f"{part}.npy")
+    return kept
+
+
 def load_or_decode(*, directory: Path, key: str, decode: Callable[[Path], Dataset]) -> Dataset:
     """The data set in `directory/cache/key`, its pixels memory-mapped read-only; decoded first if it is not there.
 
@@ -192,6 +201,7 @@ def _save(*, folder: Path, dataset: Dataset) -> None:
         "name": dataset.name,
         "classes": dataset.classes,
         "notes": dataset.notes,
+        "broken": dataset.broken,
         "names": {part: getattr(dataset, part).names for part in _PARTS},
     }
     (folder / "index.json").write_text(json.dumps(index), encoding="utf-8")
@@ -204,7 +214,8 @@ def _load(folder: Path) -> Dataset | None:
         if index["format"] != _FORMAT:
             return None
         parts = {part: _load_part(folder=folder, part=part, names=index["names"][part]) for part in _PARTS}
-        return Dataset(name=index["name"], classes=index["classes"], notes=index["notes"], **parts)
+        stored = {field: index[field] for field in ("name", "classes", "notes")}
+        return Dataset(**stored, broken=index.get("broken", {}), **parts)
     except (OSError, ValueError, EOFError, KeyError, TypeError, UserError):
         return None
 

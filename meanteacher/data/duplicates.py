@@ -33,7 +33,7 @@ MIN_CONTRAST = 4
 
 _BANDS = MAX_DISTANCE + 1
 _PAIRS = 4_000_000
-_BATCH = 1024
+_BATCH_BYTES = 32 * 2**20
 _ORDER = (np.arange(8) * 8 + (np.arange(8) + np.arange(8)[:, None]) % 8).reshape(-1)
 """Bit order of the hash: each band takes one bit from every row and every column, so that few images share a band."""
 
@@ -71,8 +71,9 @@ def copy_without(dataset: Dataset, rows: np.ndarray, folder: Path) -> Dataset:
         images: Images = getattr(dataset, part)
         read = make_reader(images.pixels)
         pixels = allocate(folder=folder, part=part, shape=(len(positions), *images.pixels.shape[1:]))
-        for start in range(0, len(positions), _BATCH):
-            batch = positions[start : start + _BATCH]
+        size = batch_size(images.pixels)
+        for start in range(0, len(positions), size):
+            batch = positions[start : start + size]
             pixels[start : start + len(batch)] = read(batch)
         names = [images.names[row] for row in positions]
         parts[part] = Images(pixels=pixels, targets=images.targets[positions], names=names)
@@ -95,19 +96,21 @@ def describe_duplicates(counts: dict[str, int]) -> str:
 def find_duplicates(train: Images, test: Images, folder: Path) -> np.ndarray:
     """Whether each training image duplicates a test image or, if it is unlabeled, a labeled one: codes, uint8 [N, 2].
 
-    Computed once and stored in `folder`, the cache of these images; computed each time where it cannot be written to.
+    Computed once for these labels and stored in `folder`, the cache of these images; computed each time where it
+    cannot be written to.
     """
+    unlabeled = train.targets < 0
     with contextlib.suppress(OSError, ValueError, EOFError):
-        codes = np.load(folder / _FILE, allow_pickle=False)
-        if codes.shape == (len(train.targets), 2):
-            return codes
+        stored = np.load(folder / _FILE, allow_pickle=False)
+        if stored.shape == (len(train.targets), 3) and (stored[:, 2] == unlabeled).all():
+            return stored[:, :2]
     codes = np.zeros((len(train.targets), 2), np.uint8)
-    training, unlabeled = Signatures.of(train.pixels), train.targets < 0
+    training = Signatures.of(train.pixels)
     codes[:, 0] = training.compare(Signatures.of(test.pixels))
     codes[unlabeled, 1] = training.rows(unlabeled).compare(training.rows(~unlabeled))
     with contextlib.suppress(OSError):
         content = io.BytesIO()
-        np.save(content, codes)
+        np.save(content, np.column_stack([codes, unlabeled]).astype(np.uint8))
         write_atomically(folder / _FILE, content.getvalue())
     return codes
 
@@ -149,22 +152,31 @@ class Signatures:
     def compare(self, others: "Signatures") -> np.ndarray:
         """For each image, the code of the closest kind of duplicate among the others: uint8 [N]."""
         near = np.zeros(len(self.exact), bool)
+        for mine, _ in self.near_pairs(others):
+            near[mine] = True
+        codes = np.where(near, KINDS.index("near"), KINDS.index("none"))
+        return np.where(np.isin(self.exact, others.exact), KINDS.index("exact"), codes).astype(np.uint8)
+
+    def near_pairs(self, others: "Signatures") -> Iterator[tuple[np.ndarray, np.ndarray]]:
+        """Positions here and among the others of images that look the same, int64, a chunk at a time.
+
+        A pair may occur more than once.
+        """
         contrast, structured = self.thumbnails.std(axis=1), others.thumbnails.std(axis=1) > MIN_CONTRAST
         rows, columns = np.flatnonzero(contrast > MIN_CONTRAST), np.flatnonzero(structured)
         for left, right in candidate_pairs(self.perceptual[rows], others.perceptual[columns]):
             mine, theirs = rows[left], columns[right]
             difference = self.thumbnails[mine] - others.thumbnails[theirs]
             alike = difference.std(axis=1) <= MAX_NOISE + MAX_SHARE * contrast[mine]
-            near[mine[alike & (np.abs(difference.mean(axis=1)) <= MAX_SHIFT)]] = True
-        codes = np.where(near, KINDS.index("near"), KINDS.index("none"))
-        return np.where(np.isin(self.exact, others.exact), KINDS.index("exact"), codes).astype(np.uint8)
+            alike &= np.abs(difference.mean(axis=1)) <= MAX_SHIFT
+            yield mine[alike], theirs[alike]
 
 
 def signature_batches(pixels: np.ndarray) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray]]:
     """The arrays of `Signatures`, for consecutive images."""
-    (height, width), read = pixels.shape[2:], make_reader(pixels)
-    for start in range(0, len(pixels), _BATCH):
-        images = read(np.arange(start, min(start + _BATCH, len(pixels))))
+    (height, width), read, size = pixels.shape[2:], make_reader(pixels), batch_size(pixels)
+    for start in range(0, len(pixels), size):
+        images = read(np.arange(start, min(start + size, len(pixels))))
         hashes = [int.from_bytes(hashlib.blake2b(image.tobytes(), digest_size=8).digest(), "big") for image in images]
         gray = shrink(images.mean(axis=1, dtype=np.float32), averaging(height, 8), averaging(width, 9))
         bits = np.packbits((gray[:, :, 1:] > gray[:, :, :-1]).reshape(-1, 64)[:, _ORDER], axis=1)
@@ -174,6 +186,11 @@ def signature_batches(pixels: np.ndarray) -> Iterator[tuple[np.ndarray, np.ndarr
             np.ascontiguousarray(bits).view(np.uint64)[:, 0],
             thumbnails.reshape(len(images), -1),
         )
+
+
+def batch_size(pixels: np.ndarray) -> int:
+    """How many images of this size are read at once."""
+    return max(1, min(1024, _BATCH_BYTES // pixels[0].nbytes))
 
 
 def averaging(size: int, count: int) -> np.ndarray:
@@ -206,6 +223,12 @@ def candidate_pairs(mine: np.ndarray, theirs: np.ndarray) -> Iterator[tuple[np.n
             differing = (mine[left] ^ theirs[right]).view(np.uint16).reshape(-1, 4)
             close = _BITS[differing].sum(axis=1) <= MAX_DISTANCE
             yield left[close], right[close]
+
+
+def count_candidates(hashes: np.ndarray) -> int:
+    """How many pairs `candidate_pairs` compares where both arguments are these hashes, uint64."""
+    bands = hashes.view(np.uint8).reshape(-1, _BANDS)
+    return sum(int((np.bincount(bands[:, band]) ** 2).sum()) for band in range(_BANDS))
 
 
 def chunk_starts(counts: np.ndarray) -> np.ndarray:

@@ -1,26 +1,16 @@
 """Data sets of your own images: one folder per class, decoded once and cached under a digest of the images."""
 
-import hashlib
-import os
-import time
-from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
-import numpy as np
 from pydantic import Field
 
-from meanteacher.config.errors import UserError
-from meanteacher.config.types import Annotated, Literal
-from meanteacher.data.cache import allocate, load_or_compute, load_or_decode, map_in_threads
-from meanteacher.data.duplicates import handle_duplicates
-from meanteacher.data.folder_listing import ImageFile, Listing, list_images, unreadable_image
-from meanteacher.data.images import Dataset, Images
+from meanteacher.config.types import Annotated, Literal, Resize
+from meanteacher.data.folder_listing import list_images
+from meanteacher.data.images import Dataset
+from meanteacher.data.listing import Listing
+from meanteacher.data.own_images import Reading, hash_files, load_listed
 
-_RACY_NS = 2_000_000_000
-"""A file that was changed less than this long before it is read may change again within the same time stamp."""
-
-_listings: dict[tuple[str, Path], tuple[Listing, str]] = {}
+_listings: dict[tuple[str | None, Path], tuple[Listing, str]] = {}
 """Listings and digests kept by `fingerprint` for the next `image_folder`, by root and data_dir.
 
 Listing a folder of many images takes most of the time of a start with a filled cache.
@@ -32,32 +22,29 @@ def image_folder(
     root: str | None,
     data_dir: str,
     image_size: Annotated[int, Field(ge=1, le=4096)],
+    resize: Resize,
+    broken: Literal["error", "skip"],
     exclude_duplicates: Literal["none", "exact", "near"],
 ) -> Dataset:
     """Load images from folders named after their classes, as RGB [3, image_size, image_size].
 
     The layout is root/train/<class>/*, root/test/<class>/* and, optionally, root/unlabeled/* (target −1, appended to
     the training part). Without test/, or if root itself contains the class folders, a fixed stratified fifth becomes
-    the test part. Images are rotated as their EXIF data says; images of another size are resized so that the shorter
-    side fits, and cropped at the center. Classes are sorted by name; the images' names are paths relative to root.
-    exclude_duplicates: leave out the images of the training part that duplicate a test image, after resizing: those
-    with the same pixels (`exact`), or also those that look the same (`near`, see `meanteacher.data.duplicates`).
-    Raises UserError if root is missing, empty or has another layout, and for an image that cannot be read.
+    the test part. Classes are sorted by name; the images' names are paths relative to root. The other arguments are
+    those of `meanteacher.data.own_images.Reading`.
+    Raises UserError if root is missing, empty or has another layout, and for images that cannot be read.
     """
     directory = Path(data_dir).expanduser().absolute()
     listing, digest = _listings.pop((root, directory), None) or _list_and_hash(root=root, directory=directory)
-
-    def decode(folder: Path) -> Dataset:
-        dataset = _decode_images(listing=listing, folder=folder, image_size=image_size)
-        now = list_images(root=root, directory=directory)
-        if (now.train, now.test) != (listing.train, listing.test):
-            raise UserError(f"{listing.root} changed while its images were read: run again")
-        return dataset
-
-    key = f"image_folder-{digest}-{image_size}"
-    dataset = load_or_decode(directory=directory, key=key, decode=decode)
-    dataset = handle_duplicates(dataset, directory=directory, key=key, exclude=exclude_duplicates)
-    return replace(dataset, notes=listing.notes + dataset.notes)
+    return load_listed(
+        name="image_folder",
+        listing=listing,
+        read=lambda file: listing.root / file.name,
+        key=f"image_folder-{digest}",
+        directory=directory,
+        reading=Reading(image_size=image_size, resize=resize, broken=broken, exclude_duplicates=exclude_duplicates),
+        list_again=lambda: list_images(root=root, directory=directory),
+    )
 
 
 def fingerprint(*, root: str | None, data_dir: str) -> str:
@@ -76,90 +63,6 @@ def fingerprint(*, root: str | None, data_dir: str) -> str:
 def _list_and_hash(*, root: str | None, directory: Path) -> tuple[Listing, str]:
     """The images below root and their digest."""
     listing = list_images(root=root, directory=directory)
-    return listing, _compute_digest(listing=listing, directory=directory)
-
-
-def _compute_digest(*, listing: Listing, directory: Path) -> str:
-    """The digest that `fingerprint` returns, for a folder that is already listed."""
-    files = sorted(listing.train + listing.test)
-
-    def hash_file(file: ImageFile) -> bytes:
-        try:
-            return hashlib.blake2b((listing.root / file.name).read_bytes(), digest_size=16).digest()
-        except OSError as error:
-            raise unreadable_image(path=listing.root / file.name, error=error) from error
-
-    def compute() -> str:
-        digest = hashlib.blake2b(digest_size=16)
-        nbytes = sum(file.size for file in files)
-        contents = map_in_threads(function=hash_file, items=files, nbytes=nbytes, title="reading")
-        for file, content in zip(files, contents, strict=True):
-            digest.update(os.fsencode(file.name) + b"\0" + content)
-        return digest.hexdigest()
-
-    return load_or_compute(
-        directory=directory,
-        key=f"fingerprint-{_hash_text(str(listing.root))}",
-        condition=_hash_text(repr(files)),
-        compute=compute,
-        store=max(file.mtime_ns for file in files) + _RACY_NS < time.time_ns(),
+    return listing, hash_files(
+        root=listing.root, files=listing.train + listing.test, directory=directory, location=str(listing.root)
     )
-
-
-def _hash_text(text: str) -> str:
-    return hashlib.blake2b(os.fsencode(text), digest_size=16).hexdigest()
-
-
-def _decode_images(*, listing: Listing, folder: Path, image_size: int) -> Dataset:
-    """Decode all images into the cache folder `folder`."""
-    parts, resized = {}, 0
-    for part in ("train", "test"):
-        files: list[ImageFile] = getattr(listing, part)
-        pixels = allocate(folder=folder, part=part, shape=(len(files), 3, image_size, image_size))
-
-        def decode(row: int, pixels: np.ndarray = pixels, files: list[ImageFile] = files) -> bool:
-            pixels[row], changed = _decode_image(path=listing.root / files[row].name, image_size=image_size)
-            return changed
-
-        nbytes = sum(file.size for file in files)
-        resized += sum(
-            map_in_threads(function=decode, items=range(len(files)), nbytes=nbytes, title=f"decoding {part}")
-        )
-        names = [file.name for file in files]
-        parts[part] = Images(pixels=pixels, targets=getattr(listing, f"{part}_targets"), names=names)
-    total = len(listing.train) + len(listing.test)
-    note = f"resized and center-cropped to {image_size}×{image_size}: {resized} of {total} images"
-    return Dataset(name="image_folder", classes=listing.classes, notes=[note] if resized else [], **parts)
-
-
-def _decode_image(*, path: Path, image_size: int) -> tuple[np.ndarray, bool]:
-    """One image as uint8 [3, image_size, image_size], and whether it was resized or cropped.
-
-    Transparency is dropped, 16-bit gray values are scaled to 8 bits, and only the first frame of an animation is used.
-    Raises UserError for a file that Pillow cannot decode, whatever exception its decoder raises.
-    """
-    from PIL import Image, ImageOps
-
-    try:
-        with Image.open(path) as file:
-            ImageOps.exif_transpose(file, in_place=True)
-            image = _convert_to_rgb(file)
-            changed = image.size != (image_size, image_size)
-            if changed:
-                image = ImageOps.fit(image, (image_size, image_size), Image.Resampling.BILINEAR)
-            return np.asarray(image).transpose(2, 0, 1), changed
-    except Exception as error:
-        raise unreadable_image(path=path, error=error) from error
-
-
-def _convert_to_rgb(image: Any) -> Any:
-    """Convert a Pillow image to RGB with 8 bits per channel. Raises ValueError if its range of values is unknown."""
-    from PIL import Image
-
-    if image.mode.startswith("I;16"):
-        return Image.fromarray((np.asarray(image) >> 8).astype(np.uint8)).convert("RGB")
-    if image.mode in ("I", "F"):
-        raise ValueError("it has 32 bits per pixel, convert it to 8")
-    if "transparency" in image.info:
-        image = image.convert("RGBA")
-    return image.convert("RGB")

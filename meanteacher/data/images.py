@@ -36,6 +36,7 @@ class Dataset:
     same shape [C, H, W]; images without a label (target −1 or −2) are allowed in `train` only and are used as unlabeled
     images. notes: sentences the user should read, such as how many images were resized or skipped. duplicates: counts
     of images that occur in two parts, as `meanteacher.data.duplicates` finds them; None where nobody has looked.
+    broken: names of images that were left out because they cannot be read, with the reason.
     unknown_test: test images of classes that are not in `classes`, with the target −2, where a run was asked to leave
     classes without labels; a function that loads a data set does not set it.
 
@@ -67,6 +68,7 @@ class Dataset:
     notes: list[str] = field(default_factory=list)
     unknown_test: Images | None = None
     duplicates: dict[str, int] | None = None
+    broken: dict[str, str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         for part, images, lowest in (("train", self.train, OTHER_CLASS), ("test", self.test, 0)):

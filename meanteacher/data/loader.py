@@ -1,7 +1,7 @@
 """Batches of uint8 images on the device, as a pure function of (seed, step), from a resident copy or a memory map."""
 
 from concurrent.futures import Future, ThreadPoolExecutor
-from functools import lru_cache
+from functools import lru_cache, partial
 from typing import NamedTuple
 
 import numpy as np
@@ -25,12 +25,13 @@ class RawBatch(NamedTuple):
 class EpochSampler:
     """An endless sequence of positions: the pool in a new random order each epoch, cut into batches.
 
-    pool: int64 [N]. A batch may span two or more epochs.
+    pool: int64 [N]. A batch may span two or more epochs. position: where in the stream the epochs are counted from.
     """
 
-    def __init__(self, pool: np.ndarray, batch: int, seed: int, stream: RunStream):
+    def __init__(self, pool: np.ndarray, batch: int, seed: int, stream: RunStream, *position: int):
         self.pool, self.batch = pool, batch
-        self.order = lru_cache(maxsize=4)(lambda epoch: numpy_generator(seed, stream, epoch).permutation(pool))
+        generator = partial(numpy_generator, seed, stream, *position)
+        self.order = lru_cache(maxsize=4)(lambda epoch: generator(epoch).permutation(pool))
 
     def __call__(self, step: int) -> np.ndarray:
         """The positions of a step: int64 [batch]."""
@@ -40,6 +41,40 @@ class EpochSampler:
             pieces.append(self.order(epoch)[offset : offset + (step + 1) * self.batch - start])
             start += len(pieces[-1])
         return np.concatenate(pieces)
+
+
+class BalancedSampler:
+    """An endless sequence of positions in which all classes are equally frequent, cut into batches.
+
+    In each turn, every class gives one image, in a random order of the classes. So in every batch, the counts of two
+    classes differ by at most two, and by none where it is a whole number of turns that start with it. Each class gives
+    all of its images, in a new random order, before it repeats one.
+    pool: int64 [N]; targets: int64 [N], their classes. Classes without an image take no turn.
+    """
+
+    turns = 256
+    """Turns are drawn in chunks of this many, which are kept."""
+
+    def __init__(self, pool: np.ndarray, targets: np.ndarray, batch: int, seed: int):
+        self.pool, self.batch, self.seed = pool, batch, seed
+        self.classes = [
+            EpochSampler(pool[targets == c], self.turns, seed, RunStream.BALANCED_ORDER, int(c))
+            for c in np.unique(targets)
+        ]
+        self.chunk = lru_cache(maxsize=4)(self.draw_chunk)
+
+    def draw_chunk(self, number: int) -> np.ndarray:
+        """The positions of `turns` turns: int64 [turns · K], K classes."""
+        positions = np.stack([draw(number) for draw in self.classes], axis=1)
+        generator = numpy_generator(self.seed, RunStream.TURN_ORDER, number)
+        return generator.permuted(positions, axis=1).reshape(-1)
+
+    def __call__(self, step: int) -> np.ndarray:
+        """The positions of a step: int64 [batch]."""
+        size, start, stop = self.turns * len(self.classes), step * self.batch, (step + 1) * self.batch
+        chunks = range(start // size, (stop - 1) // size + 1)
+        first = start - chunks[0] * size
+        return np.concatenate([self.chunk(number) for number in chunks])[first : first + self.batch]
 
 
 class ImageStore:
@@ -92,19 +127,32 @@ class Loader:
     """`loader(step)` returns the labeled and the unlabeled images of a step; None if `unlabeled_batch` is 0.
 
     The images depend on (seed, step) only, whatever the storage. With storage `mmap`, a thread prefetches the next
-    step's batch: it reads it, pins it and copies it to the device.
+    step's batch: it reads it, pins it and copies it to the device. balanced: whether all classes are equally frequent
+    among the labeled images of the steps; otherwise each labeled image is.
     Raises UserError if there are no unlabeled images to fill `unlabeled_batch`.
     """
 
     def __init__(
-        self, *, train: Images, split: Split, labeled_batch: int, unlabeled_batch: int, seed: int, storage: ImageStore
+        self,
+        *,
+        train: Images,
+        split: Split,
+        labeled_batch: int,
+        unlabeled_batch: int,
+        seed: int,
+        storage: ImageStore,
+        balanced: bool = False,
     ):
         if unlabeled_batch and not len(split.unlabeled):
             raise UserError(
                 "no unlabeled images are left; use dataset.labeled_in_unlabeled=true, fewer labels or method=supervised"
             )
         self.storage, self.image_names = storage, train.names
-        self.labeled = EpochSampler(split.labeled, labeled_batch, seed, RunStream.LABELED_ORDER)
+        self.labeled: EpochSampler | BalancedSampler
+        if balanced:
+            self.labeled = BalancedSampler(split.labeled, train.targets[split.labeled], labeled_batch, seed)
+        else:
+            self.labeled = EpochSampler(split.labeled, labeled_batch, seed, RunStream.LABELED_ORDER)
         self.unlabeled = None
         if unlabeled_batch:
             self.unlabeled = EpochSampler(split.unlabeled, unlabeled_batch, seed, RunStream.UNLABELED_ORDER)

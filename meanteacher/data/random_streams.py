@@ -45,6 +45,12 @@ class RunStream(IntEnum):
     TRAINING_STEP = 4
     """PyTorch's global generator during a training step, by step: dropout, Shake-Shake, mixup, VAT's directions."""
 
+    BALANCED_ORDER = 7
+    """The order of the labeled images of a class, by class and epoch of the class, where classes are balanced."""
+
+    TURN_ORDER = 8
+    """The order in which classes take turns, by chunk of turns, where classes are balanced."""
+
 
 def derive_seed(seed: int, stream: RunStream, step: int) -> int:
     """The seed of a PyTorch generator for one stream and step: 0 to 2⁶³ − 1."""
@@ -52,5 +58,5 @@ def derive_seed(seed: int, stream: RunStream, step: int) -> int:
 
 
 def numpy_generator(seed: int, stream: SplitStream | RunStream, *position: int) -> np.random.Generator:
-    """A NumPy generator for one stream; `position` is the epoch, or empty for a stream of the split."""
+    """A NumPy generator for one stream; `position` is the epoch, for some after a class; empty for the split."""
     return np.random.default_rng([seed, stream, *position])

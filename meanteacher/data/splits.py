@@ -5,7 +5,6 @@ A split is drawn from the targets and `split_seed` alone, or read from a file.
 
 import hashlib
 import json
-from collections import Counter
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -14,6 +13,7 @@ import numpy as np
 from meanteacher.config.errors import UserError
 from meanteacher.config.files import write_atomically
 from meanteacher.data.images import Dataset, Images
+from meanteacher.data.label_lists import read_label_list
 from meanteacher.data.random_streams import SplitStream, numpy_generator
 from meanteacher.data.rankings import draw_long_tail, rank_images
 from meanteacher.data.scenario import draw_unlabeled
@@ -167,6 +167,7 @@ def write(path: Path, data: Dataset, split: Split, settings: dict) -> None:
         "images": len(targets),
         "classes": data.classes,
         **({"duplicates": data.duplicates} if data.duplicates is not None else {}),
+        **({"broken": data.broken} if data.broken else {}),
         **settings,
         "unlabeled": len(split.unlabeled),
         "labeled": split.labeled.tolist(),
@@ -180,19 +181,25 @@ def write(path: Path, data: Dataset, split: Split, settings: dict) -> None:
 
 
 def read(path: Path, data: Dataset, *, labeled_in_unlabeled: bool) -> Split:
-    """Read a split.json, or a text list with one image name and class per line (the format of the paper's authors).
+    """Read a split.json, a text list with one image name and class per line (the format of the paper's authors), or a
+    table, CSV with the columns `path`, `label` and, optionally, `part`.
 
+    If a table has unlabeled images, only those are used as unlabeled ones, beside the labeled ones.
     Raises UserError if the file is missing, has neither format, or does not match the images and labels of `data`.
     """
     try:
         text = path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
         raise UserError(
-            f"split={path}: cannot be read ({error.__class__.__name__}); use a split.json or a text list"
+            f"split={path}: cannot be read ({error.__class__.__name__}); use a split.json, a text list or a table"
         ) from None
     if text.lstrip().startswith("{"):
         return parse_json(path, text, data, labeled_in_unlabeled)
-    return make_split(data, parse_list(path, text, data), np.empty(0, np.int64), labeled_in_unlabeled)
+    listed = read_label_list(path, text, data)
+    labeled, validation = (np.sort(np.array(part, np.int64)) for part in (listed.labeled, listed.validation))
+    some = listed.unlabeled and len(listed) < len(data.train.targets)
+    unlabeled = np.array(listed.labeled + listed.unlabeled, np.int64) if some else None
+    return make_split(data, labeled, validation, labeled_in_unlabeled, unlabeled)
 
 
 def parse_json(path: Path, text: str, data: Dataset, labeled_in_unlabeled: bool) -> Split:
@@ -248,30 +255,6 @@ def matches(
 
 def in_range(positions: np.ndarray, images: int) -> bool:
     return not len(positions) or bool(positions.min() >= 0 and positions.max() < images)
-
-
-def parse_list(path: Path, text: str, data: Dataset) -> np.ndarray:
-    """The positions named by a text list, int64 and sorted. Images may be named without folder if that is unique."""
-    positions = {name: i for i, name in enumerate(data.train.names)}
-    counts = Counter(Path(name).name for name in positions)
-    by_file = {file: i for name, i in positions.items() if counts[file := Path(name).name] == 1}
-    labeled = []
-    for number, line in enumerate(text.splitlines(), 1):
-        if not line.strip():
-            continue
-        name, _, label = line.strip().rpartition(" ")
-        name = name.strip()
-        index = positions.get(name, by_file.get(name))
-        if index is None:
-            raise UserError(f"split={path}, line {number}: no single training image of {data.name} is named {name!r}")
-        actual = data.classes[data.train.targets[index]] if data.train.targets[index] >= 0 else "unlabeled"
-        if label != actual:
-            raise UserError(f"split={path}, line {number}: {name} is {actual} in {data.name}, not {label!r}")
-        labeled.append(index)
-    if not labeled or len(set(labeled)) != len(labeled):
-        problem = "an image is listed twice" if labeled else "the list names no image"
-        raise UserError(f"split={path}: {problem}")
-    return np.sort(np.array(labeled, np.int64))
 
 
 def hold_out_fifth(*, names: list[str], targets: np.ndarray) -> np.ndarray:

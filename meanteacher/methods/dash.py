@@ -21,9 +21,9 @@ class Dash(Method):
     λ: unlabeled_weight; T: temperature; C: factor; γ: gamma; ρ_min: minimum; warmup, interval: fractions of the run.
     ρ̂ is the mean loss of the labeled batches in the warm-up, during which no unlabeled image counts.
 
-    All views share BatchNorm statistics. Deviations: ρ̂ in USB is the loss of the *test* images after the warm-up,
-    which the method must not see. The warm-up there precedes the run, without unlabeled images; here it is part of the
-    run, and the unlabeled images take part in the BatchNorm statistics.
+    All views share BatchNorm statistics. Deviations: ρ̂ in USB is the *test* loss of an average that the warm-up left
+    at the initial weights; a method must not see test images. The warm-up there precedes the run, without unlabeled
+    images; here it is part of the run, and the unlabeled images take part in the BatchNorm statistics.
     """
 
     views = Views(labeled=("weak",), unlabeled=("weak", "strong"))

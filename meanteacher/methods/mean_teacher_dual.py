@@ -8,6 +8,7 @@ from meanteacher.data.batch import Labeled, Unlabeled
 from meanteacher.methods.base import StepOutput, add_terms
 from meanteacher.methods.common.ema import Teacher
 from meanteacher.methods.common.losses import cross_entropy
+from meanteacher.methods.common.weighting import Weighting
 from meanteacher.methods.mean_teacher import MeanTeacher
 from meanteacher.models.base import Network
 from meanteacher.models.dual_output import DualOutput
@@ -32,20 +33,27 @@ class MeanTeacherDual(MeanTeacher):
         *,
         student: Network,
         num_classes: PositiveInt,
+        num_images: PositiveInt,
         teacher: Teacher,
         consistency: Literal["mse", "kl"],
         consistency_weight: NonNegativeFloat,
         consistency_ramp: Constant,
         consistency_on_labeled: bool,
+        student_view: Literal["weak", "strong"],
+        weighting: Weighting | None,
         logit_distance_weight: NonNegativeFloat,
     ):
         super().__init__(
             student=DualOutput(student, num_classes),
+            num_classes=num_classes,
+            num_images=num_images,
             teacher=teacher,
             consistency=consistency,
             consistency_weight=consistency_weight,
             consistency_ramp=consistency_ramp,
             consistency_on_labeled=consistency_on_labeled,
+            student_view=student_view,
+            weighting=weighting,
             passes="together",
         )
         self.logit_distance_weight = logit_distance_weight

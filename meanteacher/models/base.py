@@ -2,6 +2,9 @@
 
 from torch import Tensor, nn
 
+from meanteacher.models.layers import split_layers
+from meanteacher.models.weights import WeightsInput
+
 
 class Network(nn.Module):
     """A classifier that is split into a feature extractor and a head: float32 [B, C, H, W] → logits [B, K].
@@ -27,6 +30,16 @@ class Network(nn.Module):
     """Whether `features` returns a feature map of shape [B, feature_channels, h, w]. False for other layouts."""
 
     classifier: nn.Module
+
+    weights_input: WeightsInput | None = None
+    """How images must be normalized for the weights that were loaded; None where the data's own statistics are used."""
+
+    def layers(self) -> list[list[nn.Parameter]]:
+        """The parameters from the input to the classifier, one list per layer; see `split_layers`.
+
+        With `optimizer.layer_decay`, the learning rate falls with the distance from the last layer.
+        """
+        return split_layers(self)
 
     def features(self, images: Tensor) -> Tensor:
         """The features of the last layer before the classifier, at all positions.

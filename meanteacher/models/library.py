@@ -1,4 +1,4 @@
-"""Networks of timm and torchvision, chosen by name, with weights from a local file or newly initialized."""
+"""Networks of timm and torchvision, chosen by name, with trained weights or newly initialized."""
 
 import copy
 from collections.abc import Callable
@@ -13,6 +13,10 @@ from meanteacher.config.checks import nearest
 from meanteacher.config.errors import UserError
 from meanteacher.config.types import Literal, PositiveInt
 from meanteacher.models.base import Network
+from meanteacher.models.layers import split_layers
+from meanteacher.models.pretrained import PRETRAINED, torchvision_state
+from meanteacher.models.timm_weights import create_timm, import_timm, load_timm, timm_input
+from meanteacher.models.weights import WeightsInput, load_fitting, read_weights
 
 INSEPARABLE = ("googlenet", "inception_v3", "maxvit_t", "squeezenet1_0", "squeezenet1_1")
 """Classifiers of torchvision with auxiliary outputs in training, or whose classifier contains the pooling."""
@@ -23,21 +27,17 @@ class LibraryNetwork(Network):
 
     frozen = False
 
-    def load(self, weights: str | None, train: str, classifier: nn.Module) -> None:
-        """Load the file of weights, if any, and freeze all but the last layer of `classifier` for train=`probe`.
-
-        Raises UserError for a probe without weights.
-        """
-        if weights:
-            load_weights(self.network, Path(weights))
-        if train == "probe":
-            if not weights:
-                raise UserError("model.train=probe trains a linear layer on trained features: set model.weights=FILE")
-            layers = [layer for layer in classifier.modules() if any(True for _ in layer.parameters(recurse=False))]
-            self.frozen = True
-            self.requires_grad_(False)
-            layers[-1].requires_grad_(True)
-            self.train()
+    def freeze(self, classifier: nn.Module, weights: str | None) -> None:
+        """Freeze all but the last layer of `classifier`. Raises UserError without weights."""
+        if not weights:
+            raise UserError(
+                "model.train=probe trains a linear layer on trained features: set model.weights=FILE or pretrained"
+            )
+        layers = [layer for layer in classifier.modules() if any(True for _ in layer.parameters(recurse=False))]
+        self.frozen = True
+        self.requires_grad_(False)
+        layers[-1].requires_grad_(True)
+        self.train()
 
     def train(self, mode: bool = True) -> Self:
         """Frozen features stay in evaluation mode: their running statistics do not move, and they have no dropout."""
@@ -47,10 +47,12 @@ class LibraryNetwork(Network):
 class Timm(LibraryNetwork):
     """A network of timm.
 
-    name: as in `timm.list_models()`. image_size: the height and width of the images for networks that are built for one
-    size, such as most vision transformers; null for the default of the network. weights: a file for `load_weights`.
-    train: `all` trains every layer; `probe` trains the last linear layer on frozen features.
-    Raises UserError if timm is not installed, or if the name, the image size or the file is not usable.
+    name: as in `timm.list_models()`, with the tag of its weights if there are several (`resnet18.a1_in1k`). image_size:
+    the height and width of the images for networks that are built for one size, such as most vision transformers; null
+    for the default of the network. weights: `pretrained` for timm's own, or a file for `read_weights`. normalization:
+    by the mean and std that the weights were trained with, from a config.json beside the file or else from timm, or by
+    those of the data. train: `all` trains every layer; `probe` trains the last linear layer on frozen features.
+    Raises UserError if timm is not installed, or if the name, the image size or the weights are not usable.
     """
 
     def __init__(
@@ -61,22 +63,27 @@ class Timm(LibraryNetwork):
         name: str,
         image_size: PositiveInt | None,
         weights: str | None,
+        normalization: Literal["weights", "data"],
         train: Literal["all", "probe"],
     ):
         super().__init__()
-        try:
-            import timm
-        except ImportError:
-            raise UserError("model=timm needs the package timm: pip install -e '.[timm]'") from None
-        if not timm.is_model(name):
-            raise UserError(f"model.name={name}: timm has no such network{nearest(name, timm.list_models())}")
-        size = {} if image_size is None else {"img_size": image_size}
-        self.network = create(timm.create_model, name, size, in_chans=channels, num_classes=classes)
-        self.feature_channels = self.network.num_features
-        self.default_shape = channels, *self.network.pretrained_cfg["input_size"][1:]
+        timm = import_timm(name)
+        self.name, size = name, {} if image_size is None else {"img_size": image_size}
+        arguments = {"in_chans": channels, "num_classes": classes}
+        self.network = create(timm.create_model, name, size, **arguments)
+        if weights == PRETRAINED:
+            self.network = create_timm(name, **arguments, **size)
+        elif weights:
+            load_timm(self.network, Path(weights), channels)
+        if weights and normalization == "weights":
+            self.weights_input = timm_input(self.network, weights).for_channels(channels)
+        config = self.network.pretrained_cfg
+        self.feature_channels, self.has_fixed_size = self.network.num_features, config.get("fixed_input_size", False)
+        self.default_shape = channels, *config["input_size"][1:]
         if image_size is not None:
             self.default_shape = channels, image_size, image_size
-        self.load(weights, train, self.network.get_classifier())
+        if train == "probe":
+            self.freeze(self.network.get_classifier(), weights)
 
     @cached_property
     def has_feature_map(self) -> bool:
@@ -88,21 +95,43 @@ class Timm(LibraryNetwork):
         return features.ndim == 4 and features.shape[1] == self.feature_channels
 
     def features(self, images: Tensor) -> Tensor:
-        """The output of timm's `forward_features`: a feature map, channels-last features or tokens."""
+        """The output of timm's `forward_features`: a feature map, channels-last features or tokens.
+
+        Raises UserError if the network was built for images of another size.
+        """
+        built, (height, width) = self.default_shape[1:], images.shape[2:]
+        if self.has_fixed_size and (height, width) != built:
+            fix = f"set model.image_size={height}" if height == width else "use square images and model.image_size"
+            raise UserError(
+                f"model: {self.name} is built for images of {built[0]}×{built[1]} pixels and cannot process "
+                f"{height}×{width}; {fix}, to which loaded position embeddings are resized"
+            )
         return self.network.forward_features(images)
 
     def head(self, features: Tensor) -> Tensor:
         return self.network.forward_head(features)
+
+    def layers(self) -> list[list[nn.Parameter]]:
+        """As timm groups them for its own layer-wise learning rates (`group_matcher` of each of its networks)."""
+        from timm.models import group_parameters
+
+        depths = group_parameters(self.network, self.network.group_matcher(coarse=False), reverse=True)
+        layers = [[] for _ in range(max(depths.values()) + 1)]
+        for name, parameter in self.network.named_parameters():
+            layers[depths.get(name, -1)].append(parameter)
+        return layers
 
 
 class Torchvision(LibraryNetwork):
     """A classifier of torchvision for color images (C = 3).
 
     name: as in `torchvision.models.list_models()`. image_size: the height and width of the images for a vision
-    transformer (`vit_b_16`, …); null for its default and for all other networks. weights: a file for `load_weights`.
-    train: `all` trains every layer; `probe` trains the last linear layer on frozen features.
+    transformer (`vit_b_16`, …); null for its default and for all other networks. weights: `pretrained` for
+    torchvision's own (its `DEFAULT`), or a file for `read_weights`. normalization: by the mean and std that
+    torchvision's weights were trained with, or by those of the data. train: `all` trains every layer; `probe` trains
+    the last linear layer on frozen features.
     Raises UserError if the images do not have three channels, if the network cannot be split into features and head, or
-    if the name, the image size or the file is not usable.
+    if the name, the image size or the weights are not usable.
     """
 
     def __init__(
@@ -113,6 +142,7 @@ class Torchvision(LibraryNetwork):
         name: str,
         image_size: PositiveInt | None,
         weights: str | None,
+        normalization: Literal["weights", "data"],
         train: Literal["all", "probe"],
     ):
         super().__init__()
@@ -135,7 +165,27 @@ class Torchvision(LibraryNetwork):
         self.flattens = not isinstance(self.network, models.ConvNeXt)
         self.rectifies = isinstance(self.network, models.DenseNet)
         self.feature_channels = self.count_feature_channels()
-        self.load(weights, train, self.network.get_submodule(self.classifier_name))
+        if weights:
+            self.load(name, weights, normalization)
+        if train == "probe":
+            self.freeze(self.network.get_submodule(self.classifier_name), weights)
+
+    def load(self, name: str, weights: str, normalization: str) -> None:
+        """Load the weights; a vision transformer's position embedding is resized to its image size.
+
+        Raises UserError if they cannot be loaded.
+        """
+        from torchvision import models
+
+        source, tensors = torchvision_state(name) if weights == PRETRAINED else (weights, read_weights(Path(weights)))
+        if isinstance(self.network, models.VisionTransformer) and "encoder.pos_embedding" in tensors:
+            size, patch = self.network.image_size, self.network.patch_size
+            tensors = models.vision_transformer.interpolate_embeddings(size, patch, dict(tensors))
+        load_fitting(self.network, tensors, source)
+        if normalization == "weights":
+            transforms = models.get_model_weights(name).DEFAULT.transforms()
+            size = transforms.crop_size[0], transforms.crop_size[0]
+            self.weights_input = WeightsInput(source, tuple(transforms.mean), tuple(transforms.std), size)
 
     def count_feature_channels(self) -> int:
         """The number of inputs of the classifier, divided by the positions that remain after pooling."""
@@ -174,6 +224,12 @@ class Torchvision(LibraryNetwork):
         features = pool(features)
         return classifier(features.flatten(1) if self.flattens else features)
 
+    def layers(self) -> list[list[nn.Parameter]]:
+        """By the order of the blocks: the children of the network and of its sequences, or of its encoder."""
+        from torchvision.models.vision_transformer import Encoder
+
+        return split_layers(self.network, (nn.Sequential, Encoder))
+
 
 def create(builder: Callable[..., nn.Module], name: str, size: dict[str, int], **arguments: Any) -> nn.Module:
     """The network that the library's `builder` returns. size: its argument for the image size, or empty.
@@ -187,28 +243,3 @@ def create(builder: Callable[..., nn.Module], name: str, size: dict[str, int], *
             raise
         (pixels,) = size.values()
         raise UserError(f"model.image_size={pixels}: {name} does not support this size ({error})") from None
-
-
-def load_weights(network: nn.Module, path: Path) -> None:
-    """Load weights from a .pth or .safetensors file, except for tensors of another shape.
-
-    Thus a classifier for another number of classes keeps its initialization.
-    Raises UserError if the file cannot be read, or if less than half of the network's tensors are in it.
-    """
-    try:
-        if path.suffix == ".safetensors":
-            from safetensors.torch import load_file
-
-            stored = load_file(path, device="cpu")
-        else:
-            stored = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:
-        raise UserError(f"model.weights={path}: cannot be read ({str(error).splitlines()[0]})") from None
-    own = network.state_dict()
-    fitting = {name: value for name, value in stored.items() if name in own and own[name].shape == value.shape}
-    if len(fitting) < len(own) // 2:
-        raise UserError(
-            f"model.weights={path}: only {len(fitting)} of the network's {len(own)} tensors are in this file with the "
-            "same shape; does it belong to another network?"
-        )
-    network.load_state_dict(fitting, strict=False)

@@ -1,5 +1,6 @@
 """Objects from configuration nodes: data, split, method, averaged network."""
 
+import math
 from collections.abc import Collection
 from pathlib import Path
 from typing import Any
@@ -20,6 +21,9 @@ from meanteacher.data.stored_split import is_stored
 from meanteacher.methods.base import Method
 from meanteacher.methods.combinations import check_combination
 from meanteacher.methods.common.ema import EMA
+
+EVAL_PIXELS = 1024 * 96 * 96
+"""The most pixels in a forward pass of an evaluation."""
 
 
 def build(node: Node, **arguments: Any) -> Any:
@@ -114,6 +118,25 @@ def check_before_loading(settings: Settings, view_names: Collection[str]) -> Non
         except UserError as error:
             errors.append(error)
     raise errors[0]
+
+
+def check_step_memory(method: Method, shape: tuple[int, ...], trainer: TrainerSettings, free_bytes: int) -> None:
+    """Raise UserError if not even the views of a step fit into the free memory. shape: [C, H, W] of an image."""
+    counts = trainer.labeled_batch, trainer.unlabeled_batch if method.views.unlabeled else 0
+    views = sum(count * len(names) for count, names in zip(counts, method.views, strict=True))
+    needed = views * 4 * math.prod(shape)
+    if needed > free_bytes:
+        size = "×".join(map(str, shape))
+        raise UserError(
+            f"a step of {counts[0]} labeled and {counts[1]} unlabeled images of {size} takes more than "
+            f"{needed / 2**30:.1f} GiB, but {free_bytes / 2**30:.1f} GiB of memory are free; use a smaller "
+            "trainer.labeled_batch, trainer.unlabeled_batch or dataset.image_size"
+        )
+
+
+def choose_eval_batch(trainer: TrainerSettings, shape: tuple[int, ...]) -> int:
+    """The most images [C, H, W] in a forward pass of an evaluation: fewer than asked for where they are very large."""
+    return max(1, min(trainer.eval_batch, EVAL_PIXELS // (shape[1] * shape[2])))
 
 
 def build_average(method: Method, trainer: TrainerSettings) -> EMA | None:

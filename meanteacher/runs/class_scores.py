@@ -1,7 +1,41 @@
-"""Scores beside the error for realistic label sets: recall by class, balanced accuracy, AUROC of unknown classes."""
+"""Scores beside the error: recall and precision by class, balanced accuracy, AUROC of unknown classes."""
 
 import numpy as np
 from torch import Tensor
+
+from meanteacher.runs.result import ClassScores
+
+
+def scores_by_class(logits: Tensor, targets: np.ndarray, classes: list[str]) -> dict[str, ClassScores]:
+    """The recall and the precision of each class, by name. logits: float32 [N, K]; targets: int64 [N]."""
+    counts = confusion_counts(logits.argmax(dim=1).cpu().numpy(), targets, len(classes))
+    columns = zip(counts.sum(axis=1).tolist(), counts.sum(axis=0).tolist(), counts.diagonal().tolist(), strict=True)
+    return {
+        name: ClassScores(
+            images=images,
+            predicted=predicted,
+            correct=correct,
+            recall=correct / images if images else None,
+            precision=correct / predicted if predicted else None,
+        )
+        for name, (images, predicted, correct) in zip(classes, columns, strict=True)
+    }
+
+
+def confusion_counts(predicted: np.ndarray, targets: np.ndarray, classes: int) -> np.ndarray:
+    """The number of images of each true class (row) that are predicted as each class (column): int64 [K, K].
+
+    predicted, targets: int64 [N].
+    """
+    return np.bincount(targets * classes + predicted, minlength=classes**2).reshape(classes, classes)
+
+
+def wilson_interval(hits: int, images: int) -> tuple[float, float]:
+    """The 95 % confidence interval of a fraction (Wilson 1927). images: at least 1."""
+    from scipy.stats import binomtest
+
+    interval = binomtest(hits, images).proportion_ci(method="wilson")
+    return float(interval.low), float(interval.high)
 
 
 def class_scores(logits: Tensor, targets: np.ndarray, classes: list[str], unknown: Tensor | None) -> dict:
@@ -13,13 +47,13 @@ def class_scores(logits: Tensor, targets: np.ndarray, classes: list[str], unknow
     logits: float32 [N, K]; targets: int64 [N]; unknown: float32 [M, K], the logits of images of classes without labels,
     or None.
     """
-    from sklearn.metrics import balanced_accuracy_score, recall_score, roc_auc_score
+    from sklearn.metrics import recall_score, roc_auc_score
 
     predicted = logits.argmax(dim=1).cpu().numpy()
     present = set(targets.tolist())
     recalls = recall_score(targets, predicted, labels=range(len(classes)), average=None, zero_division=0)
     scores = {
-        "balanced_accuracy": float(balanced_accuracy_score(targets, predicted)),
+        "balanced_accuracy": float(np.mean([recalls[c] for c in present])),
         "recall": {name: float(recalls[c]) if c in present else None for c, name in enumerate(classes)},
     }
     if unknown is not None:

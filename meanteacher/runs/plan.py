@@ -2,6 +2,7 @@
 
 import logging
 
+import numpy as np
 from torch import nn
 
 from meanteacher.config.settings import Choices, Settings
@@ -13,6 +14,9 @@ log = logging.getLogger(__name__)
 
 MOST_INITIAL_STATISTICS = 0.05
 """Share of the initial batch-norm statistics that may be left after the run without a warning."""
+
+IMBALANCED = 2
+"""Classes whose numbers of labels differ by more than this factor may need balanced sampling."""
 
 
 def log_data(data: Dataset, split: Split, settings: Settings, storage: str) -> None:
@@ -28,6 +32,9 @@ def log_data(data: Dataset, split: Split, settings: Settings, storage: str) -> N
     log.info("split   %s (%s)", counts, origin)
     for note in data.notes + split.notes:
         log.info("note    %s", note)
+    counts = np.bincount(data.train.targets[split.labeled], minlength=len(data.classes))
+    if counts.max() > IMBALANCED * counts.min() and settings.trainer.labeled_sampling == "natural":
+        log.info("note    trainer.labeled_sampling=balanced draws the labeled images of rare classes more often")
 
 
 def log_model(student: nn.Module, choices: Choices) -> None:

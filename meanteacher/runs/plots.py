@@ -25,35 +25,42 @@ Series = dict[str, tuple[list[int], list[float]]]
 
 
 def learning_curves(history: list[dict], path: Path, title: str) -> Path:
-    """Errors, training losses, calibration errors and scores of pseudo-labels over steps, in a panel each.
+    """Errors, training losses, calibration errors and scores of pseudo-labels over steps, in a row of panels."""
+    figure = draw_learning_curves(history, columns=4)
+    figure.suptitle(title, fontsize=12, x=0.01, ha="left")
+    return save(figure, path)
 
-    Panels without data are left out.
-    """
+
+def draw_learning_curves(history: list[dict], columns: int) -> "Figure":
+    """The figure of `learning_curves` with at most `columns` panels in a row. Panels without data are left out."""
     errors, ece = (
         select_series(history, rf"({'|'.join(PART_STYLES)})/.+/{metric}", 100) for metric in ("error", "ece")
     )
     losses = select_series(history, r"train/(?!.*weight).*(loss|supervised|consistency|cross_entropy).*", 1)
-    panels = {
+    kinds = {
         "error (%)": (errors, draw_models),
         "training loss": (losses, draw_losses),
         "calibration error, ECE (%)": (ece, draw_models),
         "pseudo-labels (%)": (select_series(history, r"train/pseudo_label_.+", 100), draw_pseudo_labels),
     }
-    shown = {label: panel for label, panel in panels.items() if panel[0]} or panels
-    figure = new_figure(5 * len(shown), 4.2)
-    figure.suptitle(title, fontsize=12, x=0.01, ha="left")
-    figure.get_layout_engine().set(wspace=0.06)
+    shown = {label: panel for label, panel in kinds.items() if panel[0]} or kinds
+    columns = min(columns, len(shown))
+    rows = -(-len(shown) // columns)
+    figure = new_figure(5 * columns, 4.2 * rows)
+    figure.get_layout_engine().set(wspace=0.06, hspace=0.06)
     last_step = max((record["step"] for record in history), default=1)
     ticks = step_ticks(last_step)
-    axes_list = figure.subplots(1, len(shown), squeeze=False)[0]
-    for axes, (label, (series, draw)) in zip(axes_list, shown.items(), strict=True):
+    panels = figure.subplots(rows, columns, squeeze=False).ravel()
+    for axes in panels[len(shown) :]:
+        axes.remove()
+    for axes, (label, (series, draw)) in zip(panels, shown.items(), strict=False):
         draw(axes, series)
         axes.set(xlabel="training step", ylabel=label)
         axes.set_xlim(0, 1.02 * last_step)
         axes.set_xticks(ticks, [f"{tick:,}" for tick in ticks])
         axes.spines[["top", "right"]].set_visible(False)
         axes.grid(alpha=0.25)
-    return save(figure, path)
+    return figure
 
 
 def step_ticks(last: int) -> list[int]:

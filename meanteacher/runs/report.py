@@ -61,7 +61,7 @@ def pseudo_label_scores(history: list[dict]) -> dict[str, float] | None:
 def environment(device: torch.device) -> dict:
     """Versions, hardware and the commit of the code: fields of `Result`."""
     return {
-        "versions": {"python": platform.python_version()} | {name: installed_version(name) for name in PACKAGES},
+        "versions": versions(),
         "hardware": torch.cuda.get_device_name(device) if device.type == "cuda" else cpu_name(),
         "threads": torch.get_num_threads(),
         "commit": commit(),
@@ -77,6 +77,11 @@ def describe_data(data: Dataset, settings: Settings) -> dict:
     counts = {"train": len(data.train.targets), "test": len(data.test.targets) + unknown, "classes": len(data.classes)}
     content = images_digest(settings.dataset.node)
     return {"name": data.name} | counts | ({"fingerprint": content} if content else {})
+
+
+def versions() -> dict[str, str | None]:
+    """The versions of Python and of `PACKAGES`; None for one that is not installed."""
+    return {"python": platform.python_version()} | {name: installed_version(name) for name in PACKAGES}
 
 
 def installed_version(name: str) -> str | None:
@@ -113,7 +118,7 @@ def commit() -> str | None:
 
 
 def text(result: Result, folder: Path) -> str:
-    """A finished result for a person: a line per network, the folder and the curves."""
+    """A finished result for a person: a line per network, the folder, the curves and the page."""
     lines = []
     for part, networks in (("test", result.models or {}), ("validation", result.validation or {})):
         for name, network in networks.items():
@@ -125,5 +130,5 @@ def text(result: Result, folder: Path) -> str:
             if network.auroc_unknown is not None:
                 lines.append(f"AUROC of unknown classes of the {name}: {network.auroc_unknown:.3f}")
     lines.append(f"run folder: {folder}")
-    curves = folder / "plots" / "curves.png"
-    return "\n".join([*lines, f"curves: {curves}"] if curves.exists() else lines)
+    files = {"curves": folder / "plots" / "curves.png", "report": folder / "report.html"}
+    return "\n".join(lines + [f"{name}: {path}" for name, path in files.items() if path.exists()])

@@ -43,6 +43,18 @@ class Scores(BaseModel):
     auroc_unknown: float | None = Field(None, description="of test images of classes without labels; with mismatch")
 
 
+class ClassScores(BaseModel):
+    """Counts of test images of one class, and the ratios of them: recall = correct / images, precision likewise."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    images: int
+    predicted: int = Field(description="images that are predicted as this class")
+    correct: int
+    recall: float | None = Field(description="None without images")
+    precision: float | None = Field(description="None where no image is predicted as this class")
+
+
 class Result(BaseModel):
     """All that is known about a run. Fields that are None have not been measured (yet)."""
 
@@ -64,6 +76,7 @@ class Result(BaseModel):
     bitwise: bool | None = Field(None, description="False where a resume changed the device or the number of threads")
     models: dict[str, Scores] | None = Field(None, description="test scores by network, the deployed one last")
     validation: dict[str, Scores] | None = None
+    by_class: dict[str, dict[str, ClassScores]] | None = Field(None, description="test scores by network and class")
     pseudo_labels: dict[str, float] | None = Field(
         None, description="scores of the pseudo-labels over the last log interval: fractions by name"
     )

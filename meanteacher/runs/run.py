@@ -8,6 +8,7 @@ from pathlib import Path
 
 import yaml
 
+from meanteacher.config.console import only_errors
 from meanteacher.config.errors import UserError
 from meanteacher.config.faults import explain
 from meanteacher.config.files import write_atomically
@@ -15,6 +16,7 @@ from meanteacher.config.settings import Choices, Settings
 from meanteacher.runs import report
 from meanteacher.runs.result import Result
 from meanteacher.runs.run_dir import RunDir
+from meanteacher.runs.run_files import missing_files, write_files
 from meanteacher.runs.session import Session
 from meanteacher.runs.source import source_digest
 from meanteacher.training.signals import raise_on_termination
@@ -37,6 +39,8 @@ def run(settings: Settings, choices: Choices, path: Path, command: str, show_pro
     ):
         previous = run_dir.result()
         if previous and previous.status == "finished":
+            if show_progress and missing_files(path):
+                add_missing_files(settings, choices, run_dir, previous)
             return report_finished(previous, run_dir)
         result = train(settings, choices, run_dir, start(settings, choices, command, previous), show_progress)
         finished = result.status == "finished"
@@ -52,10 +56,10 @@ def train(settings: Settings, choices: Choices, run_dir: RunDir, result: Result,
         run_dir.write_result(result)
         write_atomically(path / "config.yaml", yaml.safe_dump(settings.as_dict(), sort_keys=False))
         session = Session(settings, choices, run_dir, show_progress)
-        measured = session.fit()
-        if measured["status"] == "finished":
-            pictures = session.draw()
-        result = result.replace(**measured, wall_seconds=time.time() - began)
+        measured = result.replace(**session.fit())
+        if measured.status == "finished":  # which is written last, so that a run stopped here is completed later
+            pictures = write_files(session, measured)
+        result = measured.replace(wall_seconds=time.time() - began)
         run_dir.write_result(result)
     except BaseException as raised:
         error = explain(raised, path)
@@ -68,7 +72,7 @@ def train(settings: Settings, choices: Choices, run_dir: RunDir, result: Result,
         raise error from raised
     finally:
         if session is not None:
-            session.close(result.status, pictures, result.model_dump(exclude_unset=True))
+            session.close(result.status, pictures, result.model_dump(exclude_unset=True, exclude={"by_class"}))
     return result
 
 
@@ -79,6 +83,23 @@ def save_result(run_dir: RunDir, result: Result, ended_by: BaseException) -> Non
     except OSError as error:
         level = logging.DEBUG if "cannot be written" in str(ended_by) else logging.WARNING
         log.log(level, "%s/result.json cannot be written (%s)", run_dir.path, error.strerror)
+
+
+def add_missing_files(settings: Settings, choices: Choices, run_dir: RunDir, result: Result) -> None:
+    """Write the files that an earlier version did not leave for this finished run, or warn if that is not possible."""
+    missing = ", ".join(missing_files(run_dir.path))
+    try:
+        with only_errors():
+            session = Session(settings, choices, run_dir, show_progress=False)
+        if session.trainer.step < settings.steps:
+            raise UserError("its last checkpoint is missing")
+        by_class = session.scores_by_class()
+    except (UserError, RuntimeError, KeyError) as error:  # a checkpoint of other code has other names or shapes
+        reason = str(error).splitlines()[0]
+        log.warning("%s cannot be added to this run (%s); fresh=true repeats the run", missing, reason)
+        return
+    write_files(session, result.replace(by_class=by_class))
+    log.info("added %s", missing)
 
 
 def start(settings: Settings, choices: Choices, command: str, previous: Result | None) -> Result:

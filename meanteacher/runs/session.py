@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from meanteacher.config.digest import location_key
 from meanteacher.config.settings import Choices, Settings
 from meanteacher.data.batches import Batches
 from meanteacher.data.loader import ImageStore, Loader, choose_storage
@@ -15,10 +16,18 @@ from meanteacher.loggers.jsonl import Jsonl
 from meanteacher.loggers.progress import Progress
 from meanteacher.methods.combinations import check_combination
 from meanteacher.optim import build_optimizer
-from meanteacher.runs import plan, report
-from meanteacher.runs.build import build, build_average, build_method, check_before_loading, load_data, make_split
-from meanteacher.runs.class_scores import class_scores
-from meanteacher.runs.pictures import draw_pictures
+from meanteacher.runs import plan, report, transfer
+from meanteacher.runs.build import (
+    build,
+    build_average,
+    build_method,
+    check_before_loading,
+    check_step_memory,
+    choose_eval_batch,
+    load_data,
+    make_split,
+)
+from meanteacher.runs.class_scores import class_scores, scores_by_class
 from meanteacher.runs.result import Scores
 from meanteacher.runs.run_dir import RunDir
 from meanteacher.training import device
@@ -34,7 +43,7 @@ log = logging.getLogger(__name__)
 class Session:
     """Everything that one run needs in memory; picks up the run directory's checkpoint.
 
-    `fit` trains, `draw` makes the pictures, `close` ends the loggers. show_progress: show a progress bar.
+    `fit` trains, `close` ends the loggers. show_progress: show a progress bar.
     Raises UserError for bad input.
     """
 
@@ -55,9 +64,11 @@ class Session:
         self.storage = choose_storage(settings.dataset.storage, self.data.train.pixels, device.free_memory(self.device))
         torch.manual_seed(settings.seed)
         self.method = build_method(settings, self.data).to(self.device, memory_format=torch.channels_last)
-        check_combination(self.method, self.augment.views, self.data.train.pixels.shape[1:])
-        keys = settings.trainer
-        check_memory(self.method, self.data.train.pixels.shape[1:], keys.labeled_batch, keys.unlabeled_batch)
+        shape = self.data.train.pixels.shape[1:]
+        check_combination(self.method, self.augment.views, shape)
+        check_step_memory(self.method, shape, settings.trainer, device.free_memory(self.device))
+        check_memory(self.method, shape, settings.trainer.labeled_batch, settings.trainer.unlabeled_batch)
+        transfer.normalize_as_weights(self.augment, self.method)
         self.trainer = self.build_trainer(state, list(map(Guarded, self.build_loggers(show_progress))))
         self.started: list[Logger] = []
         self.log_plan()
@@ -80,7 +91,7 @@ class Session:
         evaluator = Evaluator(
             parts=self.eval_splits(train, test),
             augment=self.augment,
-            batch=keys.eval_batch,
+            batch=choose_eval_batch(keys, self.data.train.pixels.shape[1:]),
             device=self.device,
             precision=self.precision,
             compiled=self.compiled,
@@ -106,6 +117,7 @@ class Session:
             unlabeled_batch=keys.unlabeled_batch if self.method.views.unlabeled else 0,
             seed=settings.seed,
             storage=train,
+            balanced=keys.labeled_sampling == "balanced",
         )
         self.batches = Batches(loader=loader, augment=self.augment, seed=settings.seed, device=self.device)
         optimizer = build_optimizer(
@@ -113,6 +125,7 @@ class Session:
             self.method,
             lr=settings.optimizer.lr,
             decay_norm_and_bias=settings.optimizer.decay_norm_and_bias,
+            lr_scales=transfer.lr_scales(self.method, settings.optimizer),
         )
         return TrainStep(
             method=self.method,
@@ -165,6 +178,7 @@ class Session:
         """Log what the run will do, with warnings about settings that do not suit it."""
         plan.log_data(self.data, self.split, self.settings, self.storage)
         plan.log_model(self.method.student, self.choices)
+        transfer.log_weights(self.augment, self.method, self.data.train.pixels.shape[2:])
         images, seed = self.batches.images_per_step(), self.settings.seed
         mode = f"{self.device} {self.precision}, {'compiled' if self.compiled else 'eager'}"
         log.info("run     %d steps of %d images, seed %d, %s", self.settings.steps, images, seed, mode)
@@ -182,8 +196,11 @@ class Session:
             self.started.append(logger)
         status = self.trainer.fit()
         scores = report.scores_by_part(self.trainer.history, self.trainer.parts, list(self.trainer.models()))
-        if status == "finished" and self.settings.scenario:
-            scores["models"] = {name: self.add_class_scores(name, each) for name, each in scores["models"].items()}
+        if status == "finished":
+            scores["by_class"] = self.scores_by_class()
+            own_images = location_key(self.settings.dataset.node) in self.settings.dataset.node
+            if self.settings.scenario or own_images:
+                scores["models"] = {name: self.add_class_scores(name, each) for name, each in scores["models"].items()}
         return {
             "status": status,
             "bitwise": self.bitwise,
@@ -198,39 +215,22 @@ class Session:
             "split_digest": self.split.digest(),
         }
 
+    def scores_by_class(self) -> dict:
+        """The test scores of each class by network."""
+        targets, classes = self.data.test.targets, self.data.classes
+        logits = {network: self.trainer.logits(network, "test") for network in self.trainer.models()}
+        return {network: scores_by_class(each, targets, classes) for network, each in logits.items()}
+
     def add_class_scores(self, network: str, scores: Scores) -> Scores:
         """The test scores of a network with its recall by class, balanced accuracy and AUROC of unknown classes."""
-        evaluator, model = self.trainer.evaluator, self.trainer.models()[network]
-        unknown = evaluator.logits(model, "unknown") if "unknown" in evaluator.parts else None
-        data, logits = self.data, evaluator.logits(model, "test")
+        unknown = self.trainer.logits(network, "unknown") if "unknown" in self.trainer.evaluator.parts else None
+        data, logits = self.data, self.trainer.logits(network, "test")
         return scores.model_copy(update=class_scores(logits, data.test.targets, data.classes, unknown))
 
-    def draw(self) -> dict[str, Path]:
-        """Draw the pictures of the run into plots/; returns their paths by name."""
-        labels = len(self.split.labeled)
-        return draw_pictures(
-            self.run_dir.path / "plots",
-            title=f"{self.choices.method} on {self.data.name}, {labels} labels, seed {self.settings.seed}",
-            data=self.data,
-            labeled=self.split.labeled,
-            history=self.trainer.history,
-            predict=self.predict_test,
-            draw_views=self.draw_views,
-        )
-
-    def predict_test(self) -> tuple[str, np.ndarray]:
-        """The name of the deployed network and its predicted classes on the test part, int64 [N]."""
-        name, predicted = self.trainer.predict("test")
-        return name, predicted.cpu().numpy()
-
-    def draw_views(self, images: np.ndarray) -> dict[str, np.ndarray]:
-        """Each view of the augmentation, drawn three times. images: uint8 [N, C, H, W]; views: float32, normalized."""
-        pixels = torch.from_numpy(images).to(self.device)
-        return {
-            f"{name} {number}": view.cpu().numpy()
-            for name in self.augment.views
-            for number, view in enumerate(self.batches.augmented(pixels, (name,) * 3), 1)
-        }
+    @property
+    def deployed(self) -> str:
+        """The name of the network to deploy."""
+        return list(self.trainer.models())[-1]
 
     def close(self, status: str, pictures: dict[str, Path], summary: dict) -> None:
         """End the loggers that were started."""

@@ -93,7 +93,7 @@ def main(arguments: list[str]) -> int:
     """Run Hydra on these arguments; returns the exit status. Raises UserError and Hydra's errors."""
     log_to_console(logging.INFO)
     check_arguments(arguments)
-    sys.argv[1:] = [*arguments, *multirun_flag(arguments)]
+    sys.argv[1:] = [*map(quote_unicode, arguments), *multirun_flag(arguments)]
     job()
     return 130 if signals.last_signal is not None else 1 if failures else 0
 
@@ -108,6 +108,13 @@ def check_arguments(arguments: list[str]) -> None:
             raise UserError(f"{argument}: a run needs one; choose an option, which `--help` lists")
         if not key:
             raise UserError(f"{argument}: there is no key before the equals sign; write key=value")
+
+
+def quote_unicode(argument: str) -> str:
+    """`key=value` with quotes around a plain value beyond ASCII, such as a path, which Hydra takes in quotes only."""
+    key, equals, value = argument.partition("=")
+    plain = equals and not value.isascii() and not set(value) & set("'\"[]{}(),=\\")
+    return f"{key}='{value}'" if plain else argument
 
 
 def multirun_flag(arguments: list[str]) -> list[str]:

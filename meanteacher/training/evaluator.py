@@ -60,6 +60,7 @@ class Evaluator:
     """`evaluator(models)` returns `{part}/{model}/{metric}` for every part of the data with targets and every model.
 
     parts: the images by the name of the part. batch: the most images in a forward pass. compiled: use torch.compile.
+    `latest` holds the logits of the most recent evaluation by part and model: float32 [N, K] on the host.
     """
 
     def __init__(
@@ -75,6 +76,7 @@ class Evaluator:
         self.parts, self.augment, self.batch = parts, augment, batch
         self.device, self.precision = device, precision
         self.forward = torch.compile(forward) if compiled else forward
+        self.latest: dict[tuple[str, str], Tensor] = {}
 
     @property
     def measured(self) -> dict[str, EvalSplit]:
@@ -104,10 +106,11 @@ class Evaluator:
 
     def __call__(self, models: dict[str, nn.Module]) -> dict[str, float]:
         """Evaluate the models, given by name. All metrics are copied to the host at once."""
-        metrics = {
-            f"{part}/{name}/{metric}": value
-            for part, split in self.measured.items()
-            for name, model in models.items()
-            for metric, value in measure(self.logits(model, part), split.targets).items()
-        }
+        metrics = {}
+        for part, split in self.measured.items():
+            for name, model in models.items():
+                logits = self.logits(model, part)
+                scores = measure(logits, split.targets)
+                metrics |= {f"{part}/{name}/{metric}": value for metric, value in scores.items()}
+                self.latest[part, name] = logits.cpu()
         return dict(zip(metrics, torch.stack(list(metrics.values())).tolist(), strict=True))

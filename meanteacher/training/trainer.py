@@ -41,6 +41,7 @@ class Trainer:
         self.steps, self.eval_every, self.log_every = steps, eval_every, log_every
         self.checkpoint_seconds, self.checkpoints = checkpoint_minutes * 60, checkpoints
         self.step, self.history, self.stopwatch = 0, [], Stopwatch(train_step.device)
+        self.evaluated_step: int | None = None
         if state is not None:
             self.step, self.history, self.stopwatch.seconds = state["step"], state["history"], state["seconds"]
         self.estimator = TimeEstimator(
@@ -112,6 +113,7 @@ class Trainer:
         check_weights(self.models().values(), self.step, self.train_step.describe_divergence)
         started = time.perf_counter()
         scores = self.evaluator(self.models())
+        self.evaluated_step = self.step
         self.estimator.add_evaluation(self.step, self.stopwatch.seconds, time.perf_counter() - started)
         self.stopwatch.start()
         return scores
@@ -135,10 +137,18 @@ class Trainer:
         """The networks that are evaluated, the one to deploy last."""
         return self.train_step.models()
 
-    def predict(self, part: str) -> tuple[str, Tensor]:
-        """The network to deploy, by name, and its predicted classes on a part of the data: int64 [N] on the device."""
-        name, model = list(self.models().items())[-1]
-        return name, self.evaluator.logits(model, part).argmax(dim=1)
+    def logits(self, network: str, part: str) -> Tensor:
+        """The logits of a network on a part of the data at this step, float32 [N, K] on the host.
+
+        Those of an evaluation at this step are used; others are computed once.
+        """
+        if self.evaluated_step != self.step:
+            self.evaluator.latest.clear()
+            self.evaluated_step = self.step
+        latest = self.evaluator.latest
+        if (part, network) not in latest:
+            latest[part, network] = self.evaluator.logits(self.models()[network], part).cpu()
+        return latest[part, network]
 
     def summary(self) -> dict:
         """Steps taken, speed, training time in seconds and peak memory in bytes, under their names in result.json."""

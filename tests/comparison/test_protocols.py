@@ -4,7 +4,9 @@ import pytest
 from comparison_runs import markdown, put, result, three_seeds
 
 from meanteacher.comparison.command import compare
+from meanteacher.comparison.identity import protocol_fields
 from meanteacher.comparison.settings import contrast
+from meanteacher.runs.result import Result
 
 
 def test_protocols_are_never_mixed(tmp_path):
@@ -33,6 +35,14 @@ def test_data_location_and_device_do_not_belong_to_the_protocol(tmp_path):
     elsewhere = {"dataset.data_dir": "y", "dataset.storage": "mmap", "trainer.device": "cuda", "model.width": 1.0}
     runs = put(tmp_path / "runs", result("a", 20, 0, 0.1), result("a", 20, 1, 0.3, elsewhere))
     assert compare([runs], tmp_path / "out").verdicts[0].startswith("20 labels: a 20.0 ± 14.1 % (n = 2)")
+
+
+def test_where_a_table_of_images_lies_does_not_belong_to_the_protocol():
+    target = {"dataset._target_": "meanteacher.data.table.table"}
+    files = [Result.parse(result("a", 20, 0, 0.1, target | {"dataset.file": file})) for file in ("x.csv", "y.csv")]
+    assert protocol_fields(files[0]) == protocol_fields(files[1])
+    others = [Result.parse(result("a", 20, 0, 0.1, {"dataset.file": file})) for file in ("x.csv", "y.csv")]
+    assert protocol_fields(others[0]) != protocol_fields(others[1])
 
 
 def test_variants_are_named_by_the_settings_that_differ_within_their_method(tmp_path):

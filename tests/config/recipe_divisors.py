@@ -64,7 +64,7 @@ def prepare(method: Method, unlabeled: Unlabeled) -> None:
     if hasattr(method, "ensemble"):
         method.ensemble.fill_(1 / CLASSES)
         method.ensemble_weight.fill_(1)
-    if hasattr(method, "weighting"):
+    if getattr(method, "weighting", None):
         method.weighting.forward = lambda probabilities, index: alternating(len(index))
         method.weighting.threshold = 0.0  # every image has the divergences of SequenceMatch
     if isinstance(method, Dash):

@@ -35,16 +35,31 @@ def test_the_digest_does_not_count_an_added_key_with_its_earlier_value():
     assert run_digest(raw) != run_digest(composed)
 
 
+def test_without_weights_their_normalization_does_not_count():
+    def digest(*overrides: str, drop: bool = False) -> str:
+        composed = Settings.parse(settings("model=torchvision", *overrides)).as_dict()
+        if drop:
+            del composed["model"]["normalization"]
+        return run_digest(composed)
+
+    assert digest() == digest("model.normalization=data") == digest(drop=True)
+    by_data = digest("model.weights=w.pth", "model.normalization=data")
+    assert by_data == digest("model.weights=w.pth", drop=True) != digest("model.weights=w.pth")
+
+
 def test_every_added_key_exists():
     nodes = [settings(f"method={method}") for method in options("method")]
-    nodes += [settings("model=torchvision"), settings("dataset=image_folder", "dataset.root=photos")]
+    nodes += [
+        settings("model=torchvision", "model.weights=w.pth", "model.normalization=data"),
+        settings("dataset=image_folder", "dataset.root=photos"),
+    ]
     for name, value in ADDED_KEYS.items():
         assert any(drop_added(node) != node and holds(node, name.split("."), value) for node in nodes), name
 
 
 def holds(node: dict, path: list[str], value) -> bool:
     for part in path[:-1]:
-        node = node.get(part, {})
+        node = node.get(part) or {}
     return node.get(path[-1], ...) == value
 
 

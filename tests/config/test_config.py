@@ -22,8 +22,8 @@ EVERY = [(group, option) for group in GROUPS for option in options(group)]
 
 @pytest.mark.parametrize(("group", "option"), EVERY)
 def test_every_option_composes_and_passes_the_check(group, option):
-    root = ["dataset.root=somewhere"] if option == "image_folder" else []
-    Settings.parse(settings(f"{group}={option}", *root))
+    location = {"image_folder": "root", "table": "file", "huggingface": "path"}.get(option)
+    Settings.parse(settings(f"{group}={option}", *([f"dataset.{location}=somewhere"] if location else [])))
 
 
 TUNED = [(path.parent.name, path.stem) for path in sorted(CONF.glob("tuned/*/*.yaml"))]

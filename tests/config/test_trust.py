@@ -5,7 +5,7 @@ import yaml
 from conftest import ROOT, TINY, command, parsed, settings
 from hydra import compose, initialize_config_dir
 
-from meanteacher.config import trust
+from meanteacher.config import cli, trust
 from meanteacher.config.errors import UserError
 from meanteacher.config.settings import Settings
 from meanteacher.config.signatures import find_definition
@@ -159,6 +159,13 @@ def test_trust_is_given_by_an_override_and_is_no_part_of_the_run():
     assert Settings.parse(plain).digest == parsed().digest
     settings("trusted_packages=one")
     assert "one" in trust.trusted
+
+
+def test_every_command_takes_trusted_packages():
+    assert cli.trust_named(["RUN", "trusted_packages=[a, b.c]", "trusted_packages=d"]) == ["RUN"]
+    assert trust.trusted == {"a", "b.c", "d"}
+    with pytest.raises(UserError, match="not the name of a module"):
+        cli.trust_named(["trusted_packages="])
 
 
 GLOBAL = "# @package _global_\n"

@@ -33,9 +33,16 @@ def fill(root, *, parts=("train", "test"), classes=("cat", "dog"), count=5):
     return Path(root)
 
 
-def load(root, data_dir=None, image_size=SIZE, exclude="none"):
+def load(root, data_dir=None, image_size=SIZE, exclude="none", resize="crop", broken="error"):
     where = data_dir if data_dir is not None else Path(root).parent / "data"
-    return image_folder(root=str(root), data_dir=str(where), image_size=image_size, exclude_duplicates=exclude)
+    return image_folder(
+        root=str(root),
+        data_dir=str(where),
+        image_size=image_size,
+        resize=resize,
+        broken=broken,
+        exclude_duplicates=exclude,
+    )
 
 
 def failure(root, **options):

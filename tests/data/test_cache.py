@@ -11,7 +11,7 @@ import pytest
 
 from meanteacher.config.errors import UserError
 from meanteacher.data import Dataset, Images
-from meanteacher.data.cache import allocate, load_or_compute, load_or_decode, map_in_threads
+from meanteacher.data.cache import allocate, keep_rows, load_or_compute, load_or_decode, map_in_threads
 
 
 def one_line(error):
@@ -119,6 +119,17 @@ def test_full_disk_is_reported_in_one_line(monkeypatch, tmp_path):
         load_or_decode(directory=tmp_path, key="k", decode=small)
     assert "No space left on device" in one_line(error) and str(tmp_path) in one_line(error)
     assert not [path for path in (tmp_path / "cache").iterdir() if path.is_dir()]
+
+
+def test_kept_rows_replace_the_file(tmp_path):
+    pixels = allocate(folder=tmp_path, part="train", shape=(200, 1, 1, 1))
+    pixels[:, 0, 0, 0] = np.arange(200)
+    rows = np.setdiff1d(np.arange(200), [0, 63, 64, 199])
+    kept = keep_rows(folder=tmp_path, part="train", pixels=pixels, rows=rows)
+    kept.flush()
+    assert [path.name for path in tmp_path.iterdir()] == ["train.npy"]
+    for array in (kept, np.load(tmp_path / "train.npy")):
+        np.testing.assert_array_equal(array.reshape(-1), rows)
 
 
 def test_stored_text_is_reused_for_the_same_condition_only(tmp_path):

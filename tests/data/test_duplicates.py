@@ -130,3 +130,6 @@ def test_a_run_keeps_the_counts(root, tmp_path, caplog):
     assert "note    duplicate images: training/test" in caplog.text
     counts = [json.loads((tmp_path / "run" / name).read_text())["duplicates"] for name in ("result.json", "split.json")]
     assert counts[0] == counts[1] and counts[0]["dropped"] >= 3
+    scores = json.loads((tmp_path / "run/result.json").read_text())["models"]["teacher"]
+    assert set(scores["recall"]) == {path.name for path in (root / "train").iterdir()}
+    np.testing.assert_allclose(scores["balanced_accuracy"], np.mean(list(scores["recall"].values())))

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from folder_cases import age, failure, fill, load, save
 
-from meanteacher.data import folder as module
+from meanteacher.data import folder, own_images
 from meanteacher.data.folder import fingerprint
 
 
@@ -55,7 +55,7 @@ def test_fingerprint_of_an_unchanged_folder_reads_no_file(monkeypatch, tmp_path)
     def forbidden(**options):
         raise AssertionError("files were read")
 
-    monkeypatch.setattr(module, "map_in_threads", forbidden)
+    monkeypatch.setattr(own_images, "map_in_threads", forbidden)
     assert fingerprint(root=str(root), data_dir=str(tmp_path / "data")) == first
     (root / "train" / "cat" / "0001.png").touch()
     with pytest.raises(AssertionError, match="files were read"):
@@ -79,8 +79,8 @@ def test_changed_image_is_decoded_again(tmp_path):
 def test_a_run_lists_its_folder_once_and_trains_on_the_listed_files(monkeypatch, tmp_path):
     root = fill(tmp_path / "root")
     load(root)
-    listed, calls = module.list_images, []
-    monkeypatch.setattr(module, "list_images", lambda **options: calls.append(1) or listed(**options))
+    listed, calls = folder.list_images, []
+    monkeypatch.setattr(folder, "list_images", lambda **options: calls.append(1) or listed(**options))
     fingerprint(root=str(root), data_dir=str(tmp_path / "data"))
     save(root / "train" / "cat" / "new.png")
     assert len(load(root).train.names) == 10 and len(calls) == 1

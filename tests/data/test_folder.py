@@ -9,7 +9,7 @@ import pytest
 from folder_cases import SIZE, fill, load, save
 from PIL import Image
 
-from meanteacher.data import folder as module
+from meanteacher.data import own_images as module
 
 
 def test_layout_with_train_test_and_unlabeled(tmp_path):
@@ -31,7 +31,7 @@ def test_layout_with_train_test_and_unlabeled(tmp_path):
 def test_second_start_decodes_nothing(monkeypatch, tmp_path):
     root = fill(tmp_path / "root")
     first = load(root)
-    monkeypatch.setattr(module, "_decode_image", None)
+    monkeypatch.setattr(module, "read_image", None)
     second = load(root)
     assert isinstance(second.train.pixels, np.memmap) and second.train.names == first.train.names
     np.testing.assert_array_equal(first.train.pixels, second.train.pixels)

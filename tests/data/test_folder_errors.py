@@ -20,7 +20,9 @@ def test_missing_root_names_the_nearest_existing_folder(tmp_path):
 @pytest.mark.parametrize("root", [None, ""])
 def test_unset_root_is_refused(tmp_path, root):
     with pytest.raises(UserError, match="root is not set.*dataset.root="):
-        image_folder(root=root, data_dir=str(tmp_path), image_size=SIZE, exclude_duplicates="none")
+        image_folder(
+            root=root, data_dir=str(tmp_path), image_size=SIZE, resize="crop", broken="error", exclude_duplicates="none"
+        )
 
 
 def test_root_that_is_a_file_is_refused(tmp_path):

@@ -11,17 +11,23 @@ from meanteacher.config.errors import UserError
 from meanteacher.data import Images, splits
 from meanteacher.data.augment import Normalize
 from meanteacher.data.cache import make_reader
-from meanteacher.data.loader import EpochSampler, ImageStore, Loader, choose_storage
+from meanteacher.data.loader import BalancedSampler, EpochSampler, ImageStore, Loader, choose_storage
 from meanteacher.data.random_streams import RunStream
 
 CPU = torch.device("cpu")
 
 
-def loader(blobs, mode="device", unlabeled_batch=16, seed=0, pixels=None, label=10, shared=True):
+def loader(blobs, mode="device", unlabeled_batch=16, seed=0, pixels=None, label=10, shared=True, balanced=False):
     split = splits.draw(blobs, label=label, split_seed=0, validation=0, labeled_in_unlabeled=shared)
     storage = ImageStore(blobs.train.pixels if pixels is None else pixels, CPU, mode)
     return Loader(
-        train=blobs.train, split=split, labeled_batch=8, unlabeled_batch=unlabeled_batch, seed=seed, storage=storage
+        train=blobs.train,
+        split=split,
+        labeled_batch=8,
+        unlabeled_batch=unlabeled_batch,
+        seed=seed,
+        storage=storage,
+        balanced=balanced,
     )
 
 
@@ -31,6 +37,43 @@ def test_every_image_is_drawn_once_per_epoch(pool, batch):
     drawn = np.concatenate([sampler(step) for step in range(3 * pool)])
     for epoch in range(len(drawn) // pool):
         assert sorted(drawn[epoch * pool : (epoch + 1) * pool]) == list(range(100, 100 + pool))
+
+
+@pytest.mark.parametrize(("sizes", "batch"), [((100, 1, 12), 7), ((5, 5), 64), ((3, 0, 2, 4), 2), ((8,), 3)])
+def test_balanced_batches_draw_every_class_equally_often(sizes, batch):
+    """Every class gives one image per turn, and all of its images before it repeats one."""
+    targets = np.repeat(np.arange(len(sizes)), sizes)
+    pool, classes = np.random.default_rng(0).permutation(len(targets)), np.count_nonzero(sizes)
+    sampler = BalancedSampler(pool, targets[pool], batch, seed=3)
+    batches = [sampler(step) for step in range(2400 // batch)]
+    drawn = targets[stream := np.concatenate(batches)]
+    turns = drawn[: len(drawn) // classes * classes].reshape(-1, classes)
+    np.testing.assert_array_equal(np.sort(turns, axis=1), np.tile(np.flatnonzero(sizes), (len(turns), 1)))
+    for c, size in enumerate(sizes):
+        images = stream[drawn == c]
+        for start in range(0, len(images) - size + 1, max(1, size)):
+            assert sorted(images[start : start + size]) == np.flatnonzero(targets == c).tolist()
+    fresh = BalancedSampler(pool, targets[pool], batch, seed=3)
+    for step in (len(batches) - 1, 0, len(batches) // 2):
+        np.testing.assert_array_equal(fresh(step), batches[step])
+    other = BalancedSampler(pool, targets[pool], batch, seed=4)
+    assert len(pool) < 9 or not np.array_equal(other(0), batches[0])
+
+
+def test_balanced_classes_of_one_size_are_not_paired():
+    """Otherwise, the same images of two classes would meet in every turn."""
+    sampler = BalancedSampler(np.arange(40), np.repeat([0, 1], 20), batch=40, seed=0)
+    pairs = {tuple(np.sort(pair) % 20) for step in range(20) for pair in sampler(step).reshape(-1, 2)}
+    assert len(pairs) > 200
+    firsts = np.concatenate([sampler(step)[::2] >= 20 for step in range(20)])
+    assert 0.4 < firsts.mean() < 0.6
+
+
+def test_balanced_sampling_changes_the_labeled_images_alone(blobs):
+    natural, balanced = loader(blobs), loader(blobs, balanced=True)
+    assert torch.equal(natural(3)[1].index, balanced(3)[1].index)
+    assert not torch.equal(natural(3)[0].index, balanced(3)[0].index)
+    assert np.bincount(blobs.train.targets[balanced(3)[0].index], minlength=4).tolist() == [2, 2, 2, 2]
 
 
 def test_a_batch_depends_on_seed_and_step_only(blobs):

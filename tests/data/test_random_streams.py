@@ -9,7 +9,7 @@ from meanteacher.data.random_streams import RunStream, SplitStream, derive_seed,
 def test_the_values_of_the_streams_are_fixed():
     values = {"IMAGE_ORDER": 1, "CLASS_ORDER": 2, "LABELED_CLASSES": 5, "UNLABELED_ORDER": 6}
     assert {stream.name: stream.value for stream in SplitStream} == values
-    assert [stream.value for stream in RunStream] == [1, 2, 3, 4]
+    assert [stream.value for stream in RunStream] == [1, 2, 3, 4, 7, 8]
     assert [derive_seed(0, RunStream.AUGMENTATION, step) for step in (0, 1)] == [
         int(np.random.SeedSequence([0, 3, step]).generate_state(1, np.uint64)[0] >> 1) for step in (0, 1)
     ]

@@ -113,3 +113,56 @@ def test_text_lists_may_name_images_without_their_folder(tmp_path):
     split = splits.read(path, balanced, labeled_in_unlabeled=False)
     assert split.labeled.tolist() == [0, 1, 7]
     assert len(split.unlabeled) == 397 and not len(split.validation)
+
+
+def write_table(path, *rows):
+    path.write_text("\n".join(["path,label,part", *rows]), encoding="utf-8-sig")
+    return path
+
+
+def test_tables_name_labeled_validation_and_unlabeled_images(tmp_path):
+    rows = ["/photos/train/0/0.png,c0,", "1.png,c1,train", "7.png,,", "train/3/8.png,c3,validation", "x.png,c0,test"]
+    path = write_table(tmp_path / "labels.csv", *rows)
+    split = splits.read(path, balanced, labeled_in_unlabeled=True)
+    assert split.labeled.tolist() == [0, 1] and split.validation.tolist() == [8]
+    assert split.unlabeled.tolist() == [0, 1, 7] and not split.every_unlabeled
+    assert splits.read(path, balanced, labeled_in_unlabeled=False).unlabeled.tolist() == [7]
+    splits.write(tmp_path / "split.json", balanced, split, {})
+    assert splits.read(tmp_path / "split.json", balanced, labeled_in_unlabeled=True).digest() == split.digest()
+
+
+def test_without_unlabeled_rows_all_images_of_a_table_may_be_unlabeled(tmp_path):
+    split = splits.read(write_table(tmp_path / "labels.csv", "0.png,c0,"), balanced, labeled_in_unlabeled=True)
+    assert len(split.unlabeled) == 400 and split.every_unlabeled
+
+
+def test_tables_hold_names_and_classes_with_commas_and_spaces(tmp_path):
+    data = replace(balanced, classes=["a, b", "c", "d", "e", "f"])
+    names = ["two words, and a comma.png", *data.train.names[1:]]
+    data = replace(data, train=replace(data.train, names=names))
+    path = write_table(tmp_path / "labels.csv", '"two words, and a comma.png","a, b",')
+    assert splits.read(path, data, labeled_in_unlabeled=True).labeled.tolist() == [0]
+
+
+@pytest.mark.parametrize(
+    "row, message",
+    [
+        ("0.png,c1,", "line 2: 0.png is c0"),
+        ("absent.png,c1,", "line 2: no single training image"),
+        ("0.png,c0,trian", "line 2: part is 'trian'"),
+        ("0.png", "line 2: expected a path and a label"),
+        ("0.png,c0,\ntrain/0/0.png,,", "line 3: train/0/0.png is listed twice"),
+        ("0.png,,", "no image with a label"),
+    ],
+)
+def test_invalid_tables_are_refused_with_their_line(tmp_path, row, message):
+    with pytest.raises(UserError, match=message):
+        splits.read(write_table(tmp_path / "labels.csv", row), balanced, labeled_in_unlabeled=True)
+
+
+def test_a_label_for_an_unlabeled_image_is_refused_with_advice(tmp_path):
+    targets = balanced.train.targets.copy()
+    targets[0] = -1
+    data = replace(balanced, train=replace(balanced.train, targets=targets))
+    with pytest.raises(UserError, match="0.png is unlabeled .* dataset=table"):
+        splits.read(write_table(tmp_path / "labels.csv", "0.png,c0,"), data, labeled_in_unlabeled=True)

@@ -67,7 +67,7 @@ def is_loss(name: str) -> bool:
 def measure(method: str) -> dict:
     """Losses, evaluation and hash of a short run. Thresholds are such that pseudo-labels count early."""
     chosen = settings(*PROTOCOL, f"method={method}")
-    if "threshold" in chosen["method"].get("weighting", {}):
+    if "threshold" in (chosen["method"].get("weighting") or {}):
         chosen["method"]["weighting"]["threshold"] = LOW_THRESHOLDS.get(method, 0.17)
     if "minimum" in chosen["method"]:
         chosen["method"]["minimum"] = 2.0

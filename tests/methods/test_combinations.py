@@ -139,8 +139,36 @@ def test_a_vision_transformer_of_timm_is_refused_by_cct_and_for_images_of_anothe
     pytest.importorskip("timm")
     with pytest.raises(UserError, match="CCT needs the feature map"):
         check_before_loading(parsed("method=cct", *VIT), ["weak"])
-    with pytest.raises(UserError, match="Timm cannot process images of 3×40×40 \\("):
+    with pytest.raises(UserError, match="is built for images of 32×32 pixels and .* set model.image_size=40"):
         check_combination(construct("method=supervised", *VIT), ["weak"], (3, 40, 40))
+
+
+@functools.cache
+def compose_tiny(name: str) -> Settings:
+    return parsed("model=timm", f"model.name={name}", *(["model.image_size=32"] if "vit" in name else []))
+
+
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+@pytest.mark.parametrize("name", options("method"))
+def test_every_method_trains_a_transformer_and_a_residual_network_of_timm(name, precision):
+    pytest.importorskip("timm")
+    for network in ("test_vit", "test_resnet") if precision == "fp32" else ("test_vit",):
+        chosen = compose_tiny(network).replace({"method": compose_method(name)})
+        if network == "test_vit" and name in ("cct", "crmatch"):
+            with pytest.raises(UserError, match="needs the feature map .* of a convolutional network"):
+                check_before_loading(chosen, ["weak", "medium", "strong"])
+            continue
+        method = construct_method(chosen, channels=3, classes=10, images=20)
+        check_combination(method, ["weak", "medium", "strong"], (3, 32, 32))
+        at_start = {key: list(copy.deepcopy(model).parameters()) for key, model in method.eval_models().items()}
+        with torch.autocast("cpu", dtype=torch.bfloat16, enabled=precision == "bf16"):
+            assert train_one_step(method, 32).dtype == torch.float32
+        with torch.no_grad():
+            torch._foreach_add_(list(method.student.parameters()), 1.0)
+        method.after_step(torch.tensor(5.0))
+        for key, model in method.eval_models().items():
+            for old, new in zip(at_start[key], model.parameters(), strict=True):
+                assert new.isfinite().all() and not torch.equal(old, new), "the teacher follows the student"
 
 
 @pytest.mark.parametrize("method", NEED_FEATURES)

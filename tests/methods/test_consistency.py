@@ -495,11 +495,14 @@ def dual(student, on_labeled=True, distance="mse"):
     return MeanTeacherDual(
         student=student,
         num_classes=3,
+        num_images=20,
         teacher=Teacher(decay=0.9, warmup=False, bn="own", mode="train"),
         consistency=distance,
         consistency_weight=7.0,
         consistency_ramp=ramp(),
         consistency_on_labeled=on_labeled,
+        student_view="weak",
+        weighting=None,
         logit_distance_weight=0.2,
     )
 

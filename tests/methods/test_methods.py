@@ -13,6 +13,7 @@ from meanteacher.data.batch import Labeled, Unlabeled
 from meanteacher.methods import adamatch, crmatch, regmixmatch, remixmatch
 from meanteacher.methods.common import mixup
 from meanteacher.methods.common.ema import Teacher
+from meanteacher.methods.common.weighting import FixedThreshold
 from meanteacher.methods.mean_teacher import MeanTeacher
 from meanteacher.optim.optimizers import build_optimizer
 from meanteacher.optim.schedules import Constant
@@ -152,7 +153,7 @@ def test_the_place_in_the_batch_does_not_matter(name, blobs, drawn_by_content):
 
 def keep_nothing(method):
     """Every unlabeled image gets the weight 0, in a method that can give it."""
-    if hasattr(method, "weighting"):
+    if getattr(method, "weighting", None):
         method.weighting.forward = lambda probabilities, index: torch.zeros(len(index))
     elif hasattr(method, "threshold"):
         method.threshold = 1e3
@@ -221,21 +222,27 @@ def softmax(x):
 
 
 @pytest.mark.parametrize("on_labeled", [True, False])
+@pytest.mark.parametrize("threshold", [None, 0.6])
 @pytest.mark.parametrize(("distance", "passes"), [("mse", "together"), ("mse", "separate"), ("kl", "together")])
-def test_mean_teacher_loss_equals_its_closed_form(on_labeled, distance, passes):
+def test_mean_teacher_loss_equals_its_closed_form(on_labeled, threshold, distance, passes):
     rng = np.random.default_rng(1)
     student, teacher = rng.normal(size=(2, 3, 5))
     x, x2, u, u2 = (rng.normal(size=(n, 5)) for n in (4, 4, 6, 6))
     target = np.array([0, 1, 2, 0])
     one = MeanTeacher(
         student=nn.Linear(5, 3, bias=False),
+        num_classes=3,
+        num_images=20,
         teacher=Teacher(decay=0.9, warmup=False, bn="own", mode="train"),
         consistency=distance,
         consistency_weight=7.0,
         consistency_ramp=Constant(steps=100, warmup=0.6, warmup_shape="sigmoid"),
         consistency_on_labeled=on_labeled,
+        student_view="strong",
+        weighting=threshold and FixedThreshold(threshold=threshold),
         passes=passes,
     )
+    assert one.views.unlabeled == ("strong", "weak")
     one.student.weight.data = torch.tensor(student, dtype=torch.float32)
     one.teacher.model.weight.data = torch.tensor(teacher, dtype=torch.float32)
 
@@ -249,7 +256,10 @@ def test_mean_teacher_loss_equals_its_closed_form(on_labeled, distance, passes):
     ce = -np.log(softmax(x @ student.T)[np.arange(4), target]).mean()
     seen, seen2 = (np.concatenate([x, u]), np.concatenate([x2, u2])) if on_labeled else (u, u2)
     p, q = softmax(seen @ student.T), softmax(seen2 @ teacher.T)
-    d = ((p - q) ** 2).mean() if distance == "mse" else (q * np.log(q / p)).sum(1).mean()
+    d = ((p - q) ** 2).mean(1) if distance == "mse" else (q * np.log(q / p)).sum(1)
+    confident = q.max(1) >= (threshold or 0)
+    assert threshold is None or 0 < confident.sum() < len(q)
+    d = (confident * d).mean()
     assert output.metrics["supervised"].item() == pytest.approx(ce, rel=1e-5)
     assert output.metrics["consistency"].item() == pytest.approx(d, rel=1e-4)
     assert output.loss.item() == pytest.approx(ce + 7 * np.exp(-5 * (1 - 0.5) ** 2) * d, rel=1e-5)

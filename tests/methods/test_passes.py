@@ -41,13 +41,22 @@ def methods(passes: str) -> dict:
     teacher = Teacher(decay=0.9, warmup=False, bn="copy", mode="train")
     shared = {"consistency_weight": 1.0, "consistency_ramp": RAMP}
     on = {"consistency_on_labeled": False, "passes": passes}
+    counts = {"num_classes": 3, "num_images": 9}
     return {
-        "mean_teacher": MeanTeacher(student=network(), teacher=teacher, consistency="mse", **shared, **on),
+        "mean_teacher": MeanTeacher(
+            student=network(),
+            teacher=teacher,
+            consistency="mse",
+            student_view="weak",
+            weighting=None,
+            **counts,
+            **shared,
+            **on,
+        ),
         "pi_model": PiModel(student=network(), gradient="one", **shared, **on),
         "pseudo_label": PseudoLabel(
             student=network(),
-            num_classes=3,
-            num_images=9,
+            **counts,
             weighting=Accept(),
             unlabeled_weight=1.0,
             unlabeled_ramp=RAMP,

@@ -1,5 +1,6 @@
 """The pictures of a run: each is a PNG file of a readable size, also for unusual inputs."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -7,7 +8,8 @@ import pytest
 from matplotlib.figure import Figure
 from PIL import Image
 
-from meanteacher.runs import plots
+from meanteacher.runs import fonts, plots
+from meanteacher.runs.pictures import draw_pictures, spread_over_classes
 
 pytestmark = pytest.mark.filterwarnings("error")
 
@@ -207,3 +209,41 @@ def test_view_sheet(tmp_path, drawn, channels):
     _, weak, strong, _ = columns
     np.testing.assert_allclose(weak, strong, atol=1e-5)
     assert weak.min() == 0 and weak.max() == 1 and 0.4 < weak.mean() < 0.6, "one bright pixel must not darken the rest"
+
+
+def test_names_of_other_scripts_need_a_font_that_has_them(monkeypatch):
+    """Cyrillic is in the default font. A script that no font has is replaced by a number; a formula is not read."""
+    families, names = fonts.choose_fonts(["красный", "a$b$"])
+    assert families == ["DejaVu Sans"] and names == ["красный", r"a\$b\$"]
+    real = fonts.characters
+    monkeypatch.setattr(fonts, "characters", lambda path: real(path) - set(map(ord, "猫")))
+    assert fonts.choose_fonts(["dog", "猫"])[1] == ["dog", "1"]
+    serif = {ord("猫")}
+    monkeypatch.setattr(
+        fonts, "characters", lambda path: real(path) | serif if "DejaVuSerif.ttf" in path else real(path) - serif
+    )
+    assert fonts.choose_fonts(["dog", "猫"]) == (["DejaVu Sans", "DejaVu Serif"], ["dog", "猫"])
+
+
+def test_sheets_show_every_class_first():
+    targets = np.array([2, 0, 0, 1, 0, 2, 1])
+    positions = np.array([1, 2, 4, 3, 0, 5])
+    assert spread_over_classes(positions, targets).tolist() == [1, 3, 0, 2, 5, 4]
+    assert spread_over_classes(positions[:0], targets).tolist() == []
+
+
+def test_pictures_of_classes_in_folder_order_show_all_of_them(tmp_path, drawn, blobs):
+    order = np.argsort(blobs.train.targets, kind="stable")
+    draw_pictures(
+        tmp_path / "plots",
+        title="t",
+        data=replace(blobs, classes=["a", "b", "红色", "d"]),
+        labeled=order[:120],
+        history=[record(1)],
+        network="teacher",
+        predictions=blobs.test.targets,
+        draw_views=lambda images: {"weak": images / 255},
+    )
+    captions = [text.get_text() for text in drawn[2].axes[0].texts]
+    names = ["a", "b", fonts.choose_fonts(["", "", "红色"])[1][2]]
+    assert captions[:6] == names * 2 and len(captions) == 40

@@ -14,14 +14,17 @@ import yaml
 from conftest import ROOT, TINY, command, options, parsed
 from PIL import Image
 
+import meanteacher
 from meanteacher.config import composing
 from meanteacher.config.errors import UserError
 from meanteacher.config.settings import Choices
+from meanteacher.data.datasets import digits
 from meanteacher.loggers import Logger
-from meanteacher.runs import plots, run
+from meanteacher.runs import plots, run, run_page
 from meanteacher.runs.result import Result
 from meanteacher.runs.session import Session
 from meanteacher.training import eta
+from meanteacher.training.evaluator import Evaluator
 from meanteacher.training.train_step import TrainStep
 
 
@@ -58,6 +61,10 @@ def test_every_method_learns_digits(method, tmp_path):
         *SHORT_RUN.get(method, []),
     )
     assert all(scores.error_last < 0.65 for scores in result.models.values())  # chance is 0.9
+    test = digits(image_size=16).test
+    for network, scores in result.models.items():  # from the folder alone
+        predicted = meanteacher.load(tmp_path / "run", network=network).logits(torch.from_numpy(test.pixels)).argmax(1)
+        assert (predicted.numpy() != test.targets).mean() == pytest.approx(scores.error_last)
 
 
 def test_a_run_leaves_its_folder_complete(tmp_path):
@@ -69,7 +76,9 @@ def test_a_run_leaves_its_folder_complete(tmp_path):
         "split.json",
         "metrics.jsonl",
         "checkpoint.pt",
+        "inference.json",
         "plots",
+        "report.html",
         "result.json",
     }
     assert {p.name for p in (folder / "plots").iterdir()} == {"curves.png", "confusion.png", "labeled.png", "views.png"}
@@ -85,6 +94,10 @@ def test_a_run_leaves_its_folder_complete(tmp_path):
         result.models["teacher"].error_best_on_test is not None
         and result.validation["teacher"].error_best_on_test is None
     )
+    for network, scores in result.by_class.items():
+        counted = {name: sum(getattr(each, name) for each in scores.values()) for name in ("images", "correct")}
+        assert len(scores) == 10 and counted["images"] == result.data["test"]
+        assert 1 - counted["correct"] / counted["images"] == pytest.approx(result.models[network].error_last)
     split = json.loads((folder / "split.json").read_text())
     assert len(split["labeled"]) == 20 and len(split["validation"]) == 50
 
@@ -152,6 +165,31 @@ def test_a_finished_run_is_reported_and_fresh_keeps_the_old_one(tmp_path, monkey
     assert Result.read(tmp_path / "run.old-1" / "result.json") == first
 
 
+def test_the_last_evaluation_serves_every_picture_and_score(tmp_path, monkeypatch):
+    original, passes = Evaluator.logits, []
+    monkeypatch.setattr(Evaluator, "logits", lambda self, *which: passes.append(which[1]) or original(self, *which))
+    go(tmp_path / "run", "validation=50")
+    assert passes == ["test", "test", "validation", "validation"] * 2, "two evaluations of student and teacher"
+
+
+def test_a_run_that_was_stopped_while_its_page_was_written_is_completed(tmp_path, monkeypatch):
+    whole = go(tmp_path / "whole")
+    with monkeypatch.context() as patched:
+        patched.setattr(run_page, "write_atomically", lambda path, content: signal.raise_signal(signal.SIGINT))
+        with pytest.raises(KeyboardInterrupt):
+            go(tmp_path / "run")
+    assert Result.read(tmp_path / "run/result.json").status == "interrupted"
+    monkeypatch.setattr(TrainStep, "__call__", None)
+    result = go(tmp_path / "run")
+    assert result.models == whole.models and result.by_class == whole.by_class and result.attempts == 2
+    page = tmp_path / "run/report.html"
+    content = page.read_bytes()
+    page.unlink()
+    (tmp_path / "run/plots/curves.png").unlink()
+    assert go(tmp_path / "run") == result, "a finished run gets the files that it lacks, without training"
+    assert page.read_bytes() == content and (tmp_path / "run/plots/curves.png").exists()
+
+
 class Recorder(Logger):
     """Records the statuses that loggers are closed with."""
 
@@ -161,15 +199,18 @@ class Recorder(Logger):
         Recorder.closed.append(status)
 
 
-def test_a_picture_that_fails_leaves_the_run_finished_and_its_loggers_closed(tmp_path, monkeypatch, caplog):
+def test_a_picture_or_page_that_fails_leaves_the_run_finished_and_its_loggers_closed(tmp_path, monkeypatch, caplog):
     def fail(*arguments):
         raise ValueError("no canvas")
 
     Recorder.closed = []
     monkeypatch.setattr(plots, "confusion_matrix", fail)
+    monkeypatch.setattr(run_page, "render", lambda *template, **content: fail())
     monkeypatch.setattr(Session, "build_loggers", lambda self, show: [Recorder(), Recorder()])
     assert go(tmp_path / "run").status == "finished" and Recorder.closed == ["finished"] * 2
-    assert "confusion.png could not be drawn: no canvas" in caplog.text
+    for name in ("confusion.png", "report.html"):
+        assert f"{name} could not be drawn: no canvas" in caplog.text
+    assert not (tmp_path / "run/report.html").exists()
     assert {path.name for path in (tmp_path / "run/plots").iterdir()} == {"curves.png", "labeled.png", "views.png"}
 
 

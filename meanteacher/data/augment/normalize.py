@@ -1,6 +1,6 @@
 """Normalizations whose statistics are computed from the training images."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 import torch
@@ -51,6 +51,14 @@ class FittedNormalization:
         vars(self).update({name: value.to(device) for name, value in vars(self).items() if isinstance(value, Tensor)})
         return self
 
+    def state_dict(self) -> dict[str, Tensor]:
+        """All tensors by name: what `fit` computed."""
+        return {name: value for name, value in vars(self).items() if isinstance(value, Tensor)}
+
+    def load_state_dict(self, state: dict[str, Tensor]) -> None:
+        """Use the content of `state_dict` instead of fitting."""
+        vars(self).update({name: value.to(self.device) for name, value in state.items()})
+
     def __call__(self, images: Tensor) -> Tensor:
         if self.mean is None:
             raise RuntimeError(f"{type(self).__name__} is used before fit")
@@ -67,7 +75,7 @@ class FittedNormalization:
 class Normalize(FittedNormalization):
     """(x − mean) / std with the mean and the standard deviation of each channel, float32 [C, 1, 1].
 
-    The statistics are those of at most 200,000 evenly spaced training images.
+    The statistics are those of at most 200,000 evenly spaced training images, or given by `set`.
     """
 
     def fit(self, pixels: np.ndarray) -> None:
@@ -82,6 +90,10 @@ class Normalize(FittedNormalization):
         if variance.min() < 1e-10:
             raise UserError(f"Normalize: channel {variance.argmin()} has one value in all training images; check them")
         self.mean, self.std = torch.stack([mean / 255, variance.sqrt()]).float().to(self.device)[..., None, None]
+
+    def set(self, mean: Sequence[float], std: Sequence[float]) -> None:
+        """Use this mean and std of each channel, as of the images that weights were trained on, in place of `fit`."""
+        self.mean, self.std = torch.tensor([mean, std], dtype=torch.float32).to(self.device)[..., None, None]
 
     def apply(self, images: Tensor) -> Tensor:
         return (images - self.mean) / self.std

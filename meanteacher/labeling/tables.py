@@ -1,0 +1,24 @@
+"""Files that the commands of this folder write."""
+
+import csv
+import io
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+from meanteacher.config.errors import UserError
+
+
+def table_text(columns: Sequence[str], rows: Iterable[dict[str, Any]]) -> bytes:
+    """The rows as CSV in UTF-8. Bytes of file names that are not UTF-8 stay as they are."""
+    text = io.StringIO(newline="")
+    writer = csv.DictWriter(text, columns, lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(rows)
+    return text.getvalue().encode("utf-8", errors="surrogateescape")
+
+
+def refuse_to_overwrite(folder: Path, names: list[str], force: bool) -> None:
+    """Raise UserError if one of the files exists and `force` is False."""
+    if (present := [name for name in names if (folder / name).exists()]) and not force:
+        raise UserError(f"{folder / present[0]} exists; choose another --out FOLDER, or replace it with --force")

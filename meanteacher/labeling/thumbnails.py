@@ -1,0 +1,45 @@
+"""Small pictures of a run's images as data URIs, so that a page needs no other file."""
+
+import base64
+import io
+from concurrent.futures import ThreadPoolExecutor
+
+from PIL import Image
+
+from meanteacher.config.errors import UserError
+from meanteacher.data.decoding import load_image
+from meanteacher.labeling.run_images import Place, RunImages
+
+SIDE = 192
+"""The longest side of a thumbnail of a file in pixels; smaller images keep their size."""
+
+EXACT_SIDE = 64
+"""Images with no longer side are stored without loss."""
+
+
+def thumbnails(run: RunImages, places: list[Place]) -> list[str]:
+    """A data URI for each image: of its file where there is one, or else of the pixels the run has seen."""
+    with ThreadPoolExecutor() as pool:
+        return list(pool.map(lambda place: thumbnail(run, place), places))
+
+
+def thumbnail(run: RunImages, place: Place) -> str:
+    """The data URI of one image. A file that cannot be read any more is replaced by the decoded pixels."""
+    file = run.file_of(place)
+    try:
+        image = decoded(run, place) if file is None else load_image(file)
+    except UserError:
+        image = decoded(run, place)
+    if file is not None:
+        image.thumbnail((SIDE, SIDE))
+    lossless = max(image.size) <= EXACT_SIDE
+    content = io.BytesIO()
+    image.save(content, "PNG" if lossless else "JPEG", quality=85)
+    kind = "png" if lossless else "jpeg"
+    return f"data:image/{kind};base64,{base64.b64encode(content.getvalue()).decode()}"
+
+
+def decoded(run: RunImages, place: Place) -> Image.Image:
+    """The pixels of an image as the run has seen them."""
+    pixels = run.pixels_of(place)
+    return Image.fromarray(pixels[0] if len(pixels) == 1 else pixels.transpose(1, 2, 0))

@@ -1,0 +1,102 @@
+"""The files that a finished run leaves: what is needed to use it, its pictures and its page."""
+
+import logging
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from meanteacher.runs import report
+from meanteacher.runs.deployment import FILE, Calibration, Deployment, store_normalization
+from meanteacher.runs.pictures import draw_pictures, drawn
+from meanteacher.runs.result import Result
+from meanteacher.runs.session import Session
+
+log = logging.getLogger(__name__)
+
+PAGE = "report.html"
+
+
+def missing_files(path: Path) -> list[str]:
+    """The files that a run of this version leaves but the directory of a finished run lacks."""
+    return [name for name in (FILE, PAGE) if not (path / name).exists()]
+
+
+def write_files(session: Session, result: Result) -> dict[str, Path]:
+    """Write the files of a finished run, and warn of each that cannot be written. Returns the pictures' paths by name.
+
+    result: with the scores by class.
+    """
+    try:
+        write_deployment(session)
+    except OSError as error:
+        log.warning("%s cannot be written (%s); rerun the command to write it", FILE, error.strerror)
+    labels = len(session.split.labeled)
+    title = f"{session.choices.method} on {session.data.name}, {labels} labels, seed {session.settings.seed}"
+    pictures = draw_pictures(
+        session.run_dir.path / "plots",
+        title=title,
+        data=session.data,
+        labeled=session.split.labeled,
+        history=session.trainer.history,
+        network=session.deployed,
+        predictions=session.trainer.logits(session.deployed, "test").argmax(dim=1).numpy(),
+        draw_views=lambda images: draw_views(session, images),
+    )
+    drawn(lambda path: write_page(session, result, title, path), session.run_dir.path / PAGE)
+    return pictures
+
+
+def write_deployment(session: Session) -> None:
+    """Write what is needed to use the run without its images. Raises OSError if that is not possible."""
+    folder, networks, data = session.run_dir.path, list(session.trainer.models()), session.data
+    targets = session.trainer.evaluator.measured.get("validation")
+    Deployment(
+        digest=session.run_dir.digest,
+        classes=data.classes,
+        image_shape=data.train.pixels.shape[1:],
+        resize=session.settings.dataset.node.get("resize", "crop"),
+        normalization=store_normalization(session.augment.normalize.state_dict(), folder),
+        networks=networks,
+        deployed=session.deployed,
+        training_images=len(data.train.targets),
+        calibration=targets and {name: calibrate(session, name) for name in networks},
+        versions=report.versions(),
+    ).write(folder)
+
+
+def calibrate(session: Session, network: str) -> Calibration:
+    """The calibration of a network on the validation images."""
+    targets = session.trainer.evaluator.parts["validation"].targets
+    return Calibration.fit(session.trainer.logits(network, "validation"), targets)
+
+
+def draw_views(session: Session, images: np.ndarray) -> dict[str, np.ndarray]:
+    """Each view of the augmentation, drawn three times. images: uint8 [N, C, H, W]; views: float32, normalized."""
+    pixels = torch.from_numpy(images).to(session.device)
+    return {
+        f"{name} {number}": view.cpu().numpy()
+        for name in session.augment.views
+        for number, view in enumerate(session.batches.augmented(pixels, (name,) * 3), 1)
+    }
+
+
+def write_page(session: Session, result: Result, title: str, path: Path) -> None:
+    """Write the page of the run."""
+    from meanteacher.runs.run_page import Evidence, write_run_page
+
+    network, validation = session.deployed, None
+    if len(positions := session.split.validation):
+        targets = torch.from_numpy(session.data.train.targets[positions])
+        validation = session.trainer.logits(network, "validation"), targets
+    evidence = Evidence(
+        title=title,
+        result=result,
+        data=session.data,
+        split=session.split,
+        history=session.trainer.history,
+        network=network,
+        logits=session.trainer.logits(network, "test"),
+        validation=validation,
+    )
+    write_run_page(path, evidence)
