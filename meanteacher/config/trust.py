@@ -14,9 +14,8 @@ from meanteacher.config.checks import parameters_of
 from meanteacher.config.errors import UserError
 from meanteacher.config.signatures import annotated_type, find_definition, find_origin, parameters_of_function
 
-OWN = tuple(
-    f"meanteacher.{part}" for part in ("benchmark.random_data", "data", "loggers", "methods", "models", "optim")
-)
+FOLDERS = ("data", "loggers", "methods", "models", "optim", "benchmark.random_data", "inspection.timing")
+OWN = tuple(f"meanteacher.{folder}" for folder in FOLDERS)
 """Packages whose classes and data sets may be named: their constructors change nothing outside of the process."""
 
 TORCH = ("torch.nn.modules", "torch.optim")

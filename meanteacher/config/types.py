@@ -14,7 +14,7 @@ NonNegativeFloat = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 PositiveFloat = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 """More than 0; neither infinite nor not-a-number."""
 
-Imbalance = Annotated[float, Field(ge=1, allow_inf_nan=False)]
+Imbalance = Annotated[float, Field(ge=1, le=1e9, allow_inf_nan=False)]
 """The ratio of the largest class to the smallest: 1 (balanced) or more."""
 
 Fraction = Annotated[float, Field(ge=0, le=1)]

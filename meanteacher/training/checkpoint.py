@@ -18,7 +18,7 @@ class Checkpoints:
     """The current and the previous checkpoint of one run, in its folder.
 
     digest, split: identify the run and its labeled images. They are stored in each checkpoint, so that no run continues
-    from the state of another, or from one of other labels.
+    from the state of another, or from one of other labels. Without `split`, any labels are accepted.
     """
 
     def __init__(self, folder: Path, digest: str, split: str | None = None):
@@ -70,6 +70,6 @@ class Checkpoints:
         state = torch.load(path, map_location=device, weights_only=True)
         if state.get("digest", self.digest) != self.digest:
             raise ValueError(f"it belongs to another run, {state['digest']}")
-        if state.get("split", self.split) != self.split:
+        if self.split is not None and state.get("split", self.split) != self.split:
             raise ValueError("it was trained with other labeled images")
         return state
