@@ -41,6 +41,16 @@ def test_commands_and_settings_exist():
     ]
 
 
+def test_table_of_photos_gives_the_numbers_of_the_runs():
+    text = (ROOT / "results" / "README.md").read_text(encoding="utf-8")
+    for method in ("freematch", "supervised"):
+        result = json.loads((ROOT / "results" / "own_photos" / f"{method}.json").read_text(encoding="utf-8"))
+        scores, classes = result["models"]["average"], result["by_class"]["average"]
+        fractions = scores["error_last"], scores["error_median_last_20"], classes["cheval, à l'arrêt"]["recall"]
+        percentages = " | ".join(f"{100 * fraction:.1f}" for fraction in fractions)
+        assert f"| {method} | {percentages} | {result['training_seconds'] / 60:.1f} |" in text
+
+
 @pytest.mark.slow
 def test_the_whole_way_leads_to_a_classifier(tmp_path):
     programs = {

@@ -21,11 +21,11 @@ COMMANDS = {
     "predict": ("meanteacher.inference.command", "predict the classes of images with a finished run"),
     "export": ("meanteacher.inference.export", "write a finished run as ONNX, PyTorch program or safetensors"),
     "demo": ("meanteacher.inference.demo", "try a finished run on a local web page"),
+    "label-next": ("meanteacher.labeling.label_next", "choose the unlabeled images to label next, and label them"),
+    "audit": ("meanteacher.labeling.audit", "find wrong labels, copies and images of no class"),
     "compare": ("meanteacher.comparison.command", "compare methods from their results"),
     "recipes": ("meanteacher.comparison.recipes", "list the published recipes"),
     "benchmark": ("meanteacher.benchmark.command", "measure the speed of a training step on this machine"),
-    "label-next": ("meanteacher.labeling.label_next", "choose the unlabeled images to label next, and label them"),
-    "audit": ("meanteacher.labeling.audit", "find wrong labels, duplicates and images of no class among the labeled"),
     "dashboard": ("meanteacher.loggers.dashboard", "make a saved W&B view and a report"),
 }
 """Module and summary of each subcommand. The module defines `main(arguments) -> int`."""

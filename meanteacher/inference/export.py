@@ -65,7 +65,7 @@ def export(run: Path, format: str, out: Path, *, network: str | None, license: s
         if new_parent and not any(out.parent.iterdir()):
             out.parent.rmdir()
     for path in sorted(out.iterdir()):
-        log.info("file    %s (%.1f MB)", path, path.stat().st_size / 1e6)
+        log.info("file    %s (%s kB)", path, f"{path.stat().st_size / 1000:,.0f}")
 
 
 def write(run: Path, format: str, folder: Path, network: str | None, license: str) -> None:

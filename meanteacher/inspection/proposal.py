@@ -27,8 +27,11 @@ MOST_SIMILAR = 0.1
 MANY_ELONGATED = 0.1
 """From this share of images that lose half of themselves when cropped on, images are padded instead."""
 
-VALIDATION = 5, 1_000
+VALIDATION = 10, 1_000
 """A part in so many of the labels is held out for validation, and at most so many images."""
+
+VALIDATION_OF_FEW = 5, 30
+"""At least so many images are held out, from which thresholds can be chosen, but at most a part in so many labels."""
 
 CPU_SIZE, SIZES = 32, (32, 64, 96)
 """Image sizes for training from scratch on a CPU and on a GPU, in pixels."""
@@ -202,8 +205,9 @@ def choose_learning_rate(network: list[Setting]) -> Setting:
 
 def choose_validation(findings: Findings) -> Setting:
     """How many labeled images are held out of training, at most so many that every class keeps some."""
-    counts, (part, most) = findings.counts["train"], VALIDATION
-    held_out = min(findings.labels // part, most)
+    counts, labels = findings.counts["train"], findings.labels
+    (part, most), (part_of_few, least) = VALIDATION, VALIDATION_OF_FEW
+    held_out = min(max(labels // part, min(labels // part_of_few, least)), most)
     if held_out and (apportion(counts, held_out) < counts).all():
         return Setting({"validation": str(held_out)}, "labels held out, to calibrate probabilities and thresholds on")
     return Setting({"validation": "0"}, "there are too few labels to hold any out, so probabilities are not calibrated")

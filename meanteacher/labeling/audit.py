@@ -2,9 +2,14 @@
 
 import argparse
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from meanteacher.config.files import write_atomically
 from meanteacher.labeling.tables import refuse_to_overwrite, table_text
+
+if TYPE_CHECKING:
+    from meanteacher.labeling.findings import Audit
+    from meanteacher.labeling.run_images import RunImages
 
 DESCRIPTION = """Look for labels that are probably wrong, copies, and images that belong to no class among the images
 of a finished run, and write audit.csv and audit.html. Nothing is changed: look at each image, then correct its label
@@ -33,10 +38,21 @@ def audit(run: str | Path, *, out: Path | None = None, data: Path | None = None)
     return {name: write_atomically(folder / name, content) for name, content in contents.items()}
 
 
-COLUMNS = ("finding", "path", "part", "label", "suggested_label", "other_path", "other_part", "other_label", "score")
+COLUMNS = (
+    "finding",
+    "path",
+    "part",
+    "label",
+    "suggested_label",
+    "confident",
+    "other_path",
+    "other_part",
+    "other_label",
+    "score",
+)
 
 
-def rows(run, found) -> list[dict[str, str]]:
+def rows(run: "RunImages", found: "Audit") -> list[dict[str, str]]:
     """A row of the table for each finding."""
     return [
         dict.fromkeys(COLUMNS, "")
@@ -46,6 +62,7 @@ def rows(run, found) -> list[dict[str, str]]:
             "part": each.image.part,
             "label": each.image.label,
             "suggested_label": each.suggested,
+            "confident": "yes" if each.confident else "no",
             "score": f"{each.score:.4g}",
         }
         | (
@@ -57,14 +74,15 @@ def rows(run, found) -> list[dict[str, str]]:
     ]
 
 
-def summary(run, found) -> list[str]:
+def summary(run: "RunImages", found: "Audit") -> list[str]:
     """What was found, in a line for each kind."""
-    known = len(run.known)
+    known, labels = len(run.known), found.of_kind("label")
+    confident = sum(each.confident for each in labels)
     copies = found.of_kind("copy")
     other_labels = sum(each.image.label != each.other.label for each in copies)
     of_test = sum(each.other.part == "test" for each in copies)
     return [
-        f"labels that are probably wrong: {len(found.of_kind('label'))} of {known}",
+        f"labels that are probably wrong: {confident} of {known}; {len(labels) - confident} more may be",
         f"copies of labeled images: {len(copies)}, {other_labels} with another label, {of_test} in the test part",
         f"images that seem to belong to no class: {len(found.of_kind('foreign'))} of {found.looked_at}",
         *(f"note: {note}" for note in found.notes),

@@ -13,8 +13,8 @@ MOST_SHOWN = 200
 
 HEADINGS = {
     "label": (
-        "Labels that are probably wrong",
-        "The images that are most alike, as the network sees them, have another label. Least probable labels first.",
+        "Labels that may be wrong",
+        "Most images that look alike to the network have another label. Least probable labels first.",
     ),
     "copy": (
         "Copies of labeled images",
@@ -74,7 +74,8 @@ def describe(finding: Finding) -> list[str]:
     """What a person should know of a finding, in short lines."""
     image, other = finding.image, finding.other
     if finding.kind == "label":
-        return [f"labeled {image.label} ({100 * finding.score:.0f} %)", f"rather {finding.suggested}"]
+        doubt = "probably" if finding.confident else "perhaps"
+        return [f"labeled {image.label} ({100 * finding.score:.0f} %)", f"{doubt} {finding.suggested}"]
     if finding.kind == "copy":
         kind = "same pixels" if finding.score else "similar"
         return [kind, f"{image.label} ({image.part}) and {other.label} ({other.part})"]

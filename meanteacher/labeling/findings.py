@@ -20,7 +20,8 @@ class Finding:
     """An image to look at, and why.
 
     kind: `label`, a label that is probably wrong; `copy`, of the image `other`; `foreign`, an image of no class.
-    suggested: of a label, the class that is more probable. score: of a label, its out-of-sample probability; of a copy,
+    suggested: of a label, the class that is more probable. confident: whether confident learning rejects the label;
+    True for the other kinds. score: of a label, its out-of-sample probability; of a copy,
     1 for the same pixels and 0 for similar ones; of a foreign image, its distance from the labeled images.
     """
 
@@ -28,6 +29,7 @@ class Finding:
     image: Place
     score: float
     suggested: str = ""
+    confident: bool = True
     other: Place | None = None
 
 
@@ -90,9 +92,10 @@ def find_label_errors(run: RunImages, features: np.ndarray) -> tuple[list[Findin
             kind="label",
             image=run.training_place(run.known[rows[row]]),
             suggested=run.classes[enough[suggested]],
+            confident=bool(confident),
             score=float(errors.quality[row]),
         )
-        for row, suggested in zip(errors.rows, errors.suggested, strict=True)
+        for row, suggested, confident in zip(errors.rows, errors.suggested, errors.confident, strict=True)
     ], notes
 
 

@@ -9,20 +9,22 @@ from meanteacher.config.errors import UserError
 NEIGHBORS = 10
 """The neighbors whose labels `neighbor_probabilities` counts; fewer where the classes have fewer images on average."""
 
-RULE = "prune_by_class"
-"""How confident learning selects images. With these probabilities it was the best of five in results/audit.md."""
+CONFIDENT, DIFFERENT = "prune_by_class", "predicted_neq_given"
+"""Rules of cleanlab: with these probabilities, the first of them finds fewer errors than the second and is wrong less
+often (results/audit.md)."""
 
 
 @dataclass(frozen=True)
 class LabelErrors:
-    """Images whose label is probably wrong, the most suspicious first.
+    """Images whose label is not the most probable class, the least probable labels first.
 
-    rows: int64 [n]; suggested: int64 [n], the class that the others speak for. quality: float64 [N], of all images: the
-    out-of-sample probability of the label.
+    rows: int64 [n]; suggested: int64 [n], the most probable other class; confident: bool [n], whether confident
+    learning rejects the label. quality: float64 [N], of all images: the out-of-sample probability of the label.
     """
 
     rows: np.ndarray
     suggested: np.ndarray
+    confident: np.ndarray
     quality: np.ndarray
 
 
@@ -42,21 +44,25 @@ def neighbor_probabilities(features: np.ndarray, labels: np.ndarray) -> np.ndarr
     return votes / votes.sum(axis=1, keepdims=True)
 
 
-def find_label_errors(labels: np.ndarray, probabilities: np.ndarray, rule: str = RULE) -> LabelErrors:
-    """The images whose label confident learning rejects, those with the least probability of their label first.
+def find_label_errors(labels: np.ndarray, probabilities: np.ndarray) -> LabelErrors:
+    """The images whose label may be wrong.
 
-    labels: int64 [N], 0 to K − 1, each class at least once; probabilities: float64 [N, K], out-of-sample. rule:
-    `filter_by` of cleanlab's `find_label_issues`. Raises UserError if cleanlab is not installed.
+    labels: int64 [N], 0 to K − 1, each class at least once; probabilities: float64 [N, K], out-of-sample.
+    Raises UserError if cleanlab is not installed.
     """
+    confident, different = (reject_labels(labels, probabilities, rule) for rule in (CONFIDENT, DIFFERENT))
+    quality = probabilities[np.arange(len(labels)), labels]
+    rows = np.union1d(confident, different)
+    rows = rows[np.argsort(quality[rows], kind="stable")]
+    others = probabilities[rows].copy()
+    others[np.arange(len(rows)), labels[rows]] = -1
+    return LabelErrors(rows, others.argmax(axis=1), np.isin(rows, confident), quality)
+
+
+def reject_labels(labels: np.ndarray, probabilities: np.ndarray, rule: str) -> np.ndarray:
+    """The images that a rule of cleanlab's `find_label_issues` rejects: int64 [n]. See `find_label_errors`."""
     try:
         from cleanlab.filter import find_label_issues
     except ImportError:
         raise UserError("meanteacher audit needs cleanlab; pip install -e '.[audit]' brings it") from None
-    ranked = find_label_issues(
-        labels, probabilities, filter_by=rule, return_indices_ranked_by="self_confidence", n_jobs=1
-    )
-    rows = np.asarray(ranked, np.int64)
-    others = probabilities[rows].copy()
-    others[np.arange(len(rows)), labels[rows]] = -1
-    quality = probabilities[np.arange(len(labels)), labels]
-    return LabelErrors(rows, others.argmax(axis=1), quality)
+    return np.flatnonzero(find_label_issues(labels, probabilities, filter_by=rule, n_jobs=1))

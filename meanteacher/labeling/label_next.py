@@ -3,12 +3,17 @@
 import argparse
 from collections import Counter
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from meanteacher.config.files import write_atomically
 from meanteacher.labeling.tables import refuse_to_overwrite, table_text
 
-DEFAULT = "mixed"
-"""The strategy that is used where none is named."""
+if TYPE_CHECKING:
+    from meanteacher.labeling.choice import Choice
+    from meanteacher.labeling.run_images import RunImages
+
+DEFAULT = "typical"
+"""The strategy that is used where none is named: the best with few labels in results/label_next.md."""
 
 DESCRIPTION = """Choose unlabeled images of a finished run that are worth a label, and write label-next.csv and
 label-next.html. The page is opened in a browser, needs no server, and saves a CSV to train with."""
@@ -37,7 +42,7 @@ def label_next(
     return {name: write_atomically(folder / name, content) for name, content in contents.items()}
 
 
-def choice_rows(images, choice) -> list[dict[str, str | int]]:
+def choice_rows(images: "RunImages", choice: "Choice") -> list[dict[str, str | int]]:
     """A row for each chosen image: rank, path, the two most probable classes and the strategy's score."""
     values, classes = choice.probabilities.topk(2, dim=1)
     names = images.classes
@@ -57,7 +62,7 @@ def choice_rows(images, choice) -> list[dict[str, str | int]]:
     ]
 
 
-def describe(images, choice, rows: list[dict]) -> None:
+def describe(images: "RunImages", choice: "Choice", rows: list[dict]) -> None:
     """Print how many images were chosen, among how many, and what the network takes them for."""
     left_out = f", {choice.duplicates} duplicates left out" if choice.duplicates else ""
     print(f"{len(rows)} of {choice.candidates} unlabeled images by {choice.by}{left_out}")

@@ -23,7 +23,7 @@ def render_label_page(run: RunImages, choice: Choice) -> str:
     values, guesses = choice.probabilities.topk(2, dim=1)
     page = {
         "classes": run.classes,
-        "keys": KEYS[: len(run.classes)],
+        "keys": class_keys(run.classes),
         "known": sum(
             label >= 0 and part != "test" for label, part in zip(table["labels"], table["parts"], strict=True)
         ),
@@ -51,6 +51,13 @@ def render_label_page(run: RunImages, choice: Choice) -> str:
         page=page,
     )
     return text.encode("utf-8", errors="replace").decode()  # bytes of file names that are not UTF-8
+
+
+def class_keys(classes: list[str]) -> str:
+    """The key of each class: its own name where all names are keys, as for digits, or else in the order of `KEYS`."""
+    names = [name.lower() for name in classes]
+    own = all(len(name) == 1 and name in KEYS for name in names) and len(set(names)) == len(names)
+    return "".join(names) if own else KEYS[: len(classes)]
 
 
 def page_digest(names: list[str]) -> str:

@@ -37,11 +37,14 @@ def image_table(run: RunImages, chosen: np.ndarray) -> dict[str, list]:
     return {"paths": paths, "labels": labels, "parts": parts}
 
 
-def retraining_command(run: RunImages, chosen: np.ndarray) -> str:
+def retraining_command(run: RunImages, chosen: np.ndarray) -> str | None:
     """The command that trains again with the labels in labels.csv. chosen: int64 [n], the images to label.
 
-    COUNT stands for the number of labels where the command names it.
+    COUNT stands for the number of labels where the command names it. None for a data set that neither consists of files
+    nor knows the labels.
     """
+    if not run.files and (run.data.train.targets[chosen] < 0).any():
+        return None
     program, overrides = split_command(run.result.command)
     if reads_new_labels(run, chosen):
         replaced = {*REPLACED, "dataset", "dataset.root", "dataset.file"}

@@ -21,7 +21,7 @@ from meanteacher.runs.build import load_data
 from meanteacher.runs.result import Result
 
 _CHUNK = 4096
-_PLACES = ("root", "file", "data_dir")
+_PLACES = ("root", "file", "path", "data_dir")
 """Arguments of data sets that say where images are, in the order in which `--data` replaces the first one present."""
 
 
@@ -134,7 +134,9 @@ def locate(dataset: dict[str, Any], data: Path | None) -> dict[str, Any]:
     place = next((key for key in _PLACES if key in dataset), None)
     if place is None:
         raise UserError(f"--data={data}: {dataset['name']} reads no files; leave it out")
-    return dataset | {place: str(data.expanduser().absolute())}
+    data = data.expanduser().absolute()
+    moved = data / Path(dataset["file"]).name if place == "file" and data.is_dir() else data
+    return dataset | {place: str(moved)}
 
 
 def files_of(settings: Settings, images: Images) -> list[Path] | None:

@@ -34,7 +34,7 @@ class Network(nn.Module):
     weights_input: WeightsInput | None = None
     """How images must be normalized for the weights that were loaded; None where the data's own statistics are used."""
 
-    def layers(self) -> list[list[nn.Parameter]]:
+    def layer_parameters(self) -> list[list[nn.Parameter]]:
         """The parameters from the input to the classifier, one list per layer; see `split_layers`.
 
         With `optimizer.layer_decay`, the learning rate falls with the distance from the last layer.

@@ -111,7 +111,7 @@ class Timm(LibraryNetwork):
     def head(self, features: Tensor) -> Tensor:
         return self.network.forward_head(features)
 
-    def layers(self) -> list[list[nn.Parameter]]:
+    def layer_parameters(self) -> list[list[nn.Parameter]]:
         """As timm groups them for its own layer-wise learning rates (`group_matcher` of each of its networks)."""
         from timm.models import group_parameters
 
@@ -224,7 +224,7 @@ class Torchvision(LibraryNetwork):
         features = pool(features)
         return classifier(features.flatten(1) if self.flattens else features)
 
-    def layers(self) -> list[list[nn.Parameter]]:
+    def layer_parameters(self) -> list[list[nn.Parameter]]:
         """By the order of the blocks: the children of the network and of its sequences, or of its encoder."""
         from torchvision.models.vision_transformer import Encoder
 

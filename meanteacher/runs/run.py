@@ -24,16 +24,22 @@ from meanteacher.training.signals import raise_on_termination
 log = logging.getLogger(__name__)
 
 
-def run(settings: Settings, choices: Choices, path: Path, command: str, show_progress: bool = True) -> Result:
+def run(
+    settings: Settings,
+    choices: Choices,
+    path: Path,
+    command: str,
+    show_progress: bool = True,
+    wait: bool = False,
+) -> Result:
     """Train or resume the run that `settings` describe in the directory `path`, or report it if it is finished.
 
     choices: the options that the settings came from; command: what repeats this run; show_progress: show a progress
-    bar, and refuse to start while another process trains the same run. A job of a sweep shows none and waits for that
-    process. Raises UserError for bad input; result.json then says `failed`, and the directory keeps everything computed
-    so far.
+    bar; wait: wait while another process trains the same run. Raises RunningElsewhere without waiting, and UserError
+    for bad input; result.json then says `failed`, and the directory keeps everything computed so far.
     """
     with (
-        RunDir(path, settings.digest, settings.fresh, wait=not show_progress) as run_dir,
+        RunDir(path, settings.digest, settings.fresh, wait=wait) as run_dir,
         log_file(path / "run.log"),
         raise_on_termination(),
     ):

@@ -16,11 +16,16 @@ FILES = ("result.json", "split.json", CURRENT, PREVIOUS)
 """A directory with any of these files holds a run."""
 
 
+class RunningElsewhere(UserError):
+    """Another process trains the run."""
+
+
 class RunDir:
     """`with RunDir(...)` holds the directory's lock. `fresh` first renames an existing one to `<name>.old-k`.
 
     attempt: the number of earlier runs that were set aside. wait: wait for another process that holds the lock.
-    Raises UserError if another process runs there, if the directory holds another run, or if it cannot be written.
+    Raises RunningElsewhere if another process runs there, and UserError if the directory holds another run, or if it
+    cannot be written.
     """
 
     def __init__(self, path: Path, digest: str, fresh: bool, wait: bool = False):
@@ -31,7 +36,9 @@ class RunDir:
             self.lock = FileLock(lock, timeout=-1 if wait else 0)
             self.lock.acquire()
         except Timeout:
-            raise UserError(f"{path}: another process is running this; wait for it, or change seed or output") from None
+            raise RunningElsewhere(
+                f"{path}: another process is running this; wait for it, or change seed or output"
+            ) from None
         except OSError as error:
             raise UserError(f"{path}: cannot be written ({error.strerror}); choose another output=") from None
         try:

@@ -31,11 +31,21 @@ def write_files(session: Session, result: Result) -> dict[str, Path]:
         write_deployment(session)
     except OSError as error:
         log.warning("%s cannot be written (%s); rerun the command to write it", FILE, error.strerror)
+    pictures = draw(session)
+    drawn(lambda path: write_page(session, result, path), session.run_dir.path / PAGE)
+    return pictures
+
+
+def title_of(session: Session) -> str:
     labels = len(session.split.labeled)
-    title = f"{session.choices.method} on {session.data.name}, {labels} labels, seed {session.settings.seed}"
-    pictures = draw_pictures(
+    return f"{session.choices.method} on {session.data.name}, {labels} labels, seed {session.settings.seed}"
+
+
+def draw(session: Session) -> dict[str, Path]:
+    """Draw the pictures of a run into plots/, and warn of each that cannot be drawn; returns their paths by name."""
+    return draw_pictures(
         session.run_dir.path / "plots",
-        title=title,
+        title=title_of(session),
         data=session.data,
         labeled=session.split.labeled,
         history=session.trainer.history,
@@ -43,8 +53,6 @@ def write_files(session: Session, result: Result) -> dict[str, Path]:
         predictions=session.trainer.logits(session.deployed, "test").argmax(dim=1).numpy(),
         draw_views=lambda images: draw_views(session, images),
     )
-    drawn(lambda path: write_page(session, result, title, path), session.run_dir.path / PAGE)
-    return pictures
 
 
 def write_deployment(session: Session) -> None:
@@ -81,7 +89,7 @@ def draw_views(session: Session, images: np.ndarray) -> dict[str, np.ndarray]:
     }
 
 
-def write_page(session: Session, result: Result, title: str, path: Path) -> None:
+def write_page(session: Session, result: Result, path: Path) -> None:
     """Write the page of the run."""
     from meanteacher.runs.run_page import Evidence, write_run_page
 
@@ -90,7 +98,7 @@ def write_page(session: Session, result: Result, title: str, path: Path) -> None
         targets = torch.from_numpy(session.data.train.targets[positions])
         validation = session.trainer.logits(network, "validation"), targets
     evidence = Evidence(
-        title=title,
+        title=title_of(session),
         result=result,
         data=session.data,
         split=session.split,

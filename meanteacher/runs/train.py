@@ -12,12 +12,13 @@ os.environ["HYDRA_FULL_ERROR"] = "1"
 import hydra
 from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
 
 from meanteacher.config.composing import compose_run, missing_tuning
 from meanteacher.config.console import log_to_console, one_line
 from meanteacher.config.errors import UserError
 from meanteacher.config.locations import CONF
+from meanteacher.runs.on_failure import stop_file_of_job
 from meanteacher.training import signals
 
 log = logging.getLogger("meanteacher")
@@ -33,10 +34,13 @@ failures: list[Exception] = []
 def job(root: DictConfig) -> float | None:
     """Train one run. Returns the validation error of the network to deploy, for sweepers that optimize, or None.
 
-    A job of a multirun records its failure in result.json and returns, so that the others go on.
+    A job of a multirun records its failure in result.json and returns, so that the others go on, unless they are to
+    stop. It returns at once if another process trains the run and the sweeper comes back to it.
     """
-    swept = HydraConfig.get().mode == RunMode.MULTIRUN
-    if swept and signals.last_signal is not None:
+    hydra_config = HydraConfig.get()
+    swept = hydra_config.mode == RunMode.MULTIRUN
+    stop = stop_file_of_job(hydra_config) if swept else None
+    if swept and (signals.last_signal is not None or (stop and stop.exists())):
         return None
     log_to_console(logging.ERROR)
     try:
@@ -49,12 +53,35 @@ def job(root: DictConfig) -> float | None:
     except Exception as error:
         if not swept and not isinstance(error, (UserError, OSError)):
             raise
-        log.error("error: %s", one_line(error))
-        failures.append(error)
+        if swept and is_left_out(error, hydra_config):
+            return None
+        place = f"{hydra_config.runtime.output_dir}: " if swept else ""
+        log.error("error: %s%s", place, one_line(error))
+        if not swept or not reports_failures(hydra_config):
+            failures.append(error)
+        if stop:
+            stop.touch()
         return None
     finally:
         if signals.orphaned():
             os._exit(1)
+
+
+def is_left_out(error: Exception, hydra_config: DictConfig) -> bool:
+    """Whether the error says that another process trains the run, and the sweeper comes back to it later."""
+    from meanteacher.runs.run_dir import RunningElsewhere
+
+    return isinstance(error, RunningElsewhere) and runs_elsewhere(hydra_config) == "skip"
+
+
+def reports_failures(hydra_config: DictConfig) -> bool:
+    """Whether the sweeper itself reports runs that are not finished at its end, after it may have repeated them."""
+    return OmegaConf.select(hydra_config, "sweeper.on_failure") is not None
+
+
+def runs_elsewhere(hydra_config: DictConfig) -> str:
+    """What to do with a run that another process trains: `skip` or `wait`."""
+    return OmegaConf.select(hydra_config, "sweeper.running_elsewhere", default="wait")
 
 
 def train(root: DictConfig, swept: bool) -> float | None:
@@ -66,7 +93,9 @@ def train(root: DictConfig, swept: bool) -> float | None:
     from meanteacher.runs.run import run
 
     command = command_of_job(hydra_config) if swept else command_line()
-    result = run(settings, choices, Path(hydra_config.runtime.output_dir), command, show_progress=not swept)
+    wait = swept and runs_elsewhere(hydra_config) == "wait"
+    folder = Path(hydra_config.runtime.output_dir)
+    result = run(settings, choices, folder, command, show_progress=not swept, wait=wait)
     if result.status == "interrupted":
         signals.forward_signal()
     validation = result.validation or {}

@@ -29,7 +29,7 @@ def lr_scales(method: Method, optimizer: OptimizerSettings) -> dict[nn.Parameter
         raise UserError("optimizer.layer_decay needs a network that is a meanteacher.models.Network; use 1.0")
     scales = dict.fromkeys(method.parameters(), head)
     for network in networks:
-        for depth, layer in enumerate(reversed(network.layers())):
+        for depth, layer in enumerate(reversed(network.layer_parameters())):
             scales |= dict.fromkeys(layer, decay**depth if depth else head)
     return scales
 

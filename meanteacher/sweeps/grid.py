@@ -19,9 +19,11 @@ from omegaconf import DictConfig
 from meanteacher.config.composing import compose_run, run_path
 from meanteacher.config.console import one_line
 from meanteacher.config.errors import UserError
+from meanteacher.runs.on_failure import OnFailure, stop_file
 from meanteacher.runs.train import command_line
 from meanteacher.sweeps import submitit_patches
-from meanteacher.sweeps.sweep import Job, Sweep, log_comparison, write_sweep
+from meanteacher.sweeps.changes import describe_changes
+from meanteacher.sweeps.sweep import Job, Sweep, is_failed, log_comparison, write_sweep
 from meanteacher.training import signals
 
 log = logging.getLogger(__name__)
@@ -34,12 +36,20 @@ class Grid(Sweeper):
     """Runs every combination of the values, skips finished runs, and compares all runs at the end.
 
     params: values by key, as in `seed: 0,1,2`; values on the command line take their place. baseline: values that take
-    the place of those in `params` for further runs, as for a method that needs fewer of them. Any launcher of Hydra
-    runs the jobs. Whether a run succeeded is read from its run folder.
+    the place of those in `params` for further runs, as for a method that needs fewer of them. on_failure: see
+    `OnFailure`. running_elsewhere: what a job does at first with a run that another process trains. Any launcher of
+    Hydra runs the jobs. Whether a run succeeded is read from its run folder.
     """
 
-    def __init__(self, params: dict[str, str] | None, baseline: dict[str, str | int | float] | None):
+    def __init__(
+        self,
+        params: dict[str, str] | None,
+        baseline: dict[str, str | int | float] | None,
+        on_failure: str,
+        running_elsewhere: str,
+    ):
         self.params, self.baseline = params or {}, baseline or {}
+        self.on_failure, self.running_elsewhere = OnFailure.parse(on_failure), running_elsewhere
 
     def setup(self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig) -> None:
         """Called by Hydra before `sweep`."""
@@ -47,6 +57,11 @@ class Grid(Sweeper):
         self.launcher = Plugins.instance().instantiate_launcher(
             hydra_context=hydra_context, task_function=task_function, config=config
         )
+
+    @property
+    def uses_submitit(self) -> bool:
+        """Whether the runs print into files of submitit instead of to this terminal."""
+        return "submitit" in type(self.launcher).__module__
 
     def sweep(self, arguments: list[str]) -> None:
         """Plan, run and compare. arguments: the overrides on the command line.
@@ -58,6 +73,8 @@ class Grid(Sweeper):
         sweep = self.plan(arguments)
         log.info("sweep   %s: %s", sweep.name, sweep.description())
         log.info("folder  %s", sweep.folder)
+        for sentence in describe_changes(sweep):
+            log.info("changed %s", sentence)
         sweep.write()
         seconds = {}
         if sweep.missing:
@@ -65,7 +82,7 @@ class Grid(Sweeper):
 
             seconds = cost.estimate_seconds(sweep)
         try:
-            with SweepProgress(sweep, seconds), signals.wait_for_runs_to_save():
+            with SweepProgress(sweep, seconds, tell_failures=self.uses_submitit), signals.wait_for_runs_to_save():
                 self.launch(sweep)
         finally:
             sweep.compare()
@@ -100,16 +117,32 @@ class Grid(Sweeper):
         return Job(overrides=overrides, folder=folder, settings=settings, choices=choices)
 
     def launch(self, sweep: Sweep) -> None:
-        """Run the missing jobs. If the launcher itself fails, log its error; the results so far are still compared."""
-        if not sweep.missing:
-            return
-        overrides = [[*job.overrides, f"hydra.job.name={sweep.id}"] for job in sweep.missing]
-        uses_submitit = "submitit" in type(self.launcher).__module__
+        """Run the missing jobs; then, once, those that were left out, and failed ones as often as `on_failure` says.
+
+        Left out are runs that another process trained, and those that a stopped launcher did not start.
+        """
+        stop_file(sweep.folder).unlink(missing_ok=True)
+        jobs, running, retries = sweep.missing, self.running_elsewhere, self.on_failure.retries
+        while jobs:
+            self.launch_once(sweep, jobs, running)
+            if signals.last_signal is not None or stop_file(sweep.folder).exists():
+                return
+            unfinished = sweep.unfinished()
+            left_out = [job for job in unfinished if not is_failed(job.read_result())]
+            if running == "skip" and left_out:
+                jobs, running = left_out, "wait"
+            else:
+                jobs, running, retries = (unfinished if retries else []), "wait", retries - 1
+
+    def launch_once(self, sweep: Sweep, jobs: list[Job], running: str) -> None:
+        """Run these jobs. If the launcher itself fails, log its error; the results so far are still compared."""
+        own = [f"hydra.job.name={sweep.id}", f"hydra.sweeper.running_elsewhere={running}"]
+        overrides = [[*job.overrides, *own] for job in jobs]
         warnings.filterwarnings(
             "ignore", "A worker stopped while", UserWarning
         )  # joblib has already replaced the worker
         try:
-            with submitit_patches.applied() if uses_submitit else nullcontext():
+            with submitit_patches.applied() if self.uses_submitit else nullcontext():
                 for job_return in self.launcher.launch(overrides, initial_job_idx=0):
                     if job_return is not None:
                         _ = job_return.return_value  # raises the error of a job that failed
@@ -125,8 +158,9 @@ class Grid(Sweeper):
                 log.info("submitted jobs stay in Slurm's queue: squeue lists them, scancel cancels them")
             log.info("stopped; rerun the command to run what is missing: %s", sweep.command)
         elif unfinished := sweep.unfinished():
+            stopped = "stopped at a failed run: " if stop_file(sweep.folder).exists() else ""
             raise UserError(
-                f"{len(unfinished)} of {len(sweep.jobs)} runs are not finished; "
+                f"{stopped}{len(unfinished)} of {len(sweep.jobs)} runs are not finished; "
                 f"the reasons are in {sweep.folder}/comparison.md; rerun the command to repeat only these runs"
             )
 

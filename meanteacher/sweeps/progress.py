@@ -13,10 +13,12 @@ from meanteacher.comparison.identity import deployed_networks
 from meanteacher.config.console import only_errors
 from meanteacher.config.formats import format_clock
 from meanteacher.runs.result import Result
-from meanteacher.sweeps.sweep import Job, Sweep, is_finished
+from meanteacher.sweeps.sweep import Job, Sweep, is_failed, is_finished
 
 if TYPE_CHECKING:
     from tqdm import tqdm
+
+log = logging.getLogger(__name__)
 
 POLL_SECONDS = 2
 """The time between two reads of the run folders."""
@@ -31,13 +33,14 @@ class SweepProgress:
     """Shows the progress within a `with` block: a bar on a terminal, else a line per tenth of the runs that ended.
 
     seconds: the estimated duration of each missing job, by run folder. Weighted with it, the share of the steps that
-    are done gives the remaining time.
+    are done gives the remaining time. tell_failures: log each failure, for launchers whose runs print elsewhere.
     """
 
-    def __init__(self, sweep: Sweep, seconds: dict[Path, float]):
-        self.sweep, self.seconds = sweep, seconds
+    def __init__(self, sweep: Sweep, seconds: dict[Path, float], tell_failures: bool = False):
+        self.sweep, self.seconds, self.tell_failures = sweep, seconds, tell_failures
         self.started = time.time()
         self.results = dict(sweep.finished)
+        self.told: dict[Path, int] = {}
         self.running = 0
         self.tenths_printed = 0
         self.bar: tqdm | None = None
@@ -83,15 +86,23 @@ class SweepProgress:
         """Read the results that have changed. Returns the share of the missing work that is done, from 0 to 1."""
         self.running, done = 0, 0.0
         for job in self.sweep.missing:
-            if job.folder not in self.results and (result := self.read_new_result(job)):
+            if not is_finished(self.results.get(job.folder)) and (result := self.read_new_result(job)):
+                self.results.pop(job.folder, None)
                 if result.status == "running":
                     self.running += 1
                     done += self.seconds[job.folder] * read_share_trained(job)
                 elif result.status in ("finished", "failed"):
-                    self.results[job.folder] = result
+                    self.add(job, result)
             if job.folder in self.results:
                 done += self.seconds[job.folder]
         return done / total if (total := sum(self.seconds.values())) else 1.0
+
+    def add(self, job: Job, result: Result) -> None:
+        """Count a run that has ended."""
+        if self.tell_failures and is_failed(result) and self.told.get(job.folder) != result.attempts:
+            self.told[job.folder] = result.attempts
+            log.error("error: %s: %s", job.folder, result.reason)
+        self.results[job.folder] = result
 
     def read_new_result(self, job: Job) -> Result | None:
         """The result of the job; None if it was not written since the sweep started."""

@@ -144,6 +144,10 @@ def is_finished(result: Result | None) -> bool:
     return result is not None and result.status == "finished"
 
 
+def is_failed(result: Result | None) -> bool:
+    return result is not None and result.status == "failed"
+
+
 def log_comparison(comparison: "Comparison") -> None:
     """Log the tables of errors, the verdicts, and the paths of the files; the picture's path comes last."""
     verdicts = "\n".join(comparison.verdicts)

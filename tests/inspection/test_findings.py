@@ -43,6 +43,9 @@ def test_sizes_are_those_after_turning(findings):
     row = next(row for row, file in enumerate(findings.source.files) if file.name == "unlabeled/turned.jpg")
     facts = findings.facts[row]
     assert (facts.width, facts.height, facts.turned) == (32, 64, True) and findings.turned == 1
+    _, pixels = read_facts(findings.source.path(row))
+    upright = np.asarray(draw(500, (64, 32)).rotate(-90, expand=True), float)
+    assert np.abs(np.asarray(pixels) - upright).mean() < 20
     sides = [40] * 11 + [30] * 4 + [40] + [64] * 5 + [40] * 1 + [32, 32] + [40, 33] + [30, 30]
     assert sorted(findings.shorter_sides.tolist()) == sorted(sides)
     assert dict(findings.side_histogram) == {"16 to 31": 6, "32 to 63": 17, "64 to 127": 5}

@@ -123,17 +123,27 @@ def test_trained_weights_are_started_from(findings, on_gpu, fixed, size, train):
 
 
 @pytest.mark.parametrize(
-    ("counts", "held_out"), [((1, 1), 0), ((1, 3), 0), ((2, 30), 6), ((5, 5), 2), ((12, 96), 21), ((9000, 9000), 1000)]
+    ("counts", "held_out"),
+    [
+        ((1, 1), 0),
+        ((1,) * 5, 0),
+        ((2, 30), 6),
+        ((5, 5), 2),
+        ((12, 96), 21),
+        ((12, 288), 30),
+        ((200, 400), 60),
+        ((9000, 9000), 1000),
+    ],
 )
 def test_validation_leaves_every_class_some_labels(counts, held_out):
     found = SimpleNamespace(counts={"train": np.array(counts)}, labels=sum(counts))
     assert choose_validation(found).overrides == {"validation": str(held_out)}
-    targets = np.repeat([0, 1], counts)
+    targets = np.repeat(np.arange(len(counts)), counts)
     pixels, names = np.zeros((len(targets), 1, 1, 1), np.uint8), [str(row) for row in range(len(targets))]
     images = Images(pixels=pixels, targets=targets, names=names)
-    data = Dataset(name="a", classes=["a", "b"], train=images, test=images)
+    data = Dataset(name="a", classes=list("abcde")[: len(counts)], train=images, test=images)
     split = draw(data, label="all", split_seed=0, validation=held_out, labeled_in_unlabeled=True)
-    assert set(targets[split.labeled]) == {0, 1}
+    assert set(targets[split.labeled]) == set(targets)
 
 
 def test_speed_is_measured_on_noise_without_leaving_files(tmp_path, monkeypatch):

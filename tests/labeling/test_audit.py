@@ -47,8 +47,16 @@ def test_wrong_labels_are_found_with_their_true_class():
     labels[wrong] = (labels[wrong] + 1) % 4
     errors = label_errors.find_label_errors(labels, label_errors.neighbor_probabilities(features, labels))
     assert sorted(errors.rows) == wrong.tolist()
-    assert (errors.suggested == true[errors.rows]).all()
+    assert (errors.suggested == true[errors.rows]).all() and errors.confident.all()
     assert (np.diff(errors.quality[errors.rows]) >= 0).all()
+
+
+def test_a_label_without_a_clear_majority_is_no_confident_error():
+    features, labels = clusters(classes=2)
+    probabilities = label_errors.neighbor_probabilities(features, labels)
+    probabilities[0] = 0.45, 0.55
+    errors = label_errors.find_label_errors(labels, probabilities)
+    assert errors.rows.tolist() == [0] and not errors.confident[0] and errors.suggested.tolist() == [1]
 
 
 def test_classes_of_three_images_have_two_neighbors_each():
@@ -138,7 +146,9 @@ def test_command_writes_table_and_page(finished_run, tmp_path, capsys):
     printed = capsys.readouterr().out
     with (tmp_path / "audit.csv").open(newline="") as file:
         rows = list(csv.DictReader(file))
-    assert f"labels that are probably wrong: {sum(row['finding'] == 'label' for row in rows)} of 45" in printed
+    labels = [row["confident"] for row in rows if row["finding"] == "label"]
+    expected = f"labels that are probably wrong: {labels.count('yes')} of 45; {labels.count('no')} more may be"
+    assert expected in printed
     assert "Audit of 45 labels" in (tmp_path / "audit.html").read_text()
     assert main(arguments) == 1 and "--force" in capsys.readouterr().err
 

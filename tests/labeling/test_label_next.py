@@ -21,9 +21,9 @@ from meanteacher.data.table import table
 from meanteacher.inference import load
 from meanteacher.labeling.choice import choose_next, find_candidates
 from meanteacher.labeling.label_next import label_next
-from meanteacher.labeling.page import render_label_page
+from meanteacher.labeling.page import class_keys, render_label_page
 from meanteacher.labeling.retraining import image_table, retraining_command
-from meanteacher.labeling.run_images import open_run
+from meanteacher.labeling.run_images import locate, open_run
 from meanteacher.labeling.selection import margin
 
 
@@ -105,6 +105,13 @@ def test_bad_input_is_one_line(finished_run, tmp_path, capsys):
     assert main(["label-next", str(moved), "2", "--data", str(finished_run.parent / "images")]) == 0
 
 
+def test_a_table_is_looked_for_in_the_folder_that_data_names(tmp_path):
+    node = {"_target_": "meanteacher.data.table.table", "name": "table", "file": "/gone/labels.csv"}
+    assert locate(node, tmp_path)["file"] == str(tmp_path / "labels.csv")
+    assert locate(node, tmp_path / "new.csv")["file"] == str(tmp_path / "new.csv")
+    assert locate(node, None)["resize"] == "crop", "a key that runs from before it lack"
+
+
 def test_table_keeps_validation_images_for_a_split(run, tmp_path):
     chosen = unseen(run)[:3]
     table = image_table(run, chosen)
@@ -131,6 +138,15 @@ def test_retraining_command_replaces_what_the_table_says(run):
     kept = "dataset.image_size=8"
     assert known == f"python run.py dataset=image_folder dataset.root=/x {kept} seed=3 split=labels.csv label=COUNT"
     assert new == f"python run.py {kept} validation=24 seed=3 dataset=table dataset.file=labels.csv label=all"
+
+
+def test_a_data_set_without_files_and_labels_has_no_command(run):
+    """As data sets of Hugging Face's library with unlabeled images."""
+    settings = run.settings.replace({"dataset": {**run.settings.dataset.model_dump(), "root": None}})
+    bare, choice = replace(run, settings=settings), choose_next(run, 40, "random")
+    assert retraining_command(bare, choice.positions) is None and bare.files is None
+    assert "enter them where it has its labels" in render_label_page(bare, choice)
+    assert bare.training_paths == run.data.train.names
 
 
 SET_LABELS = """
@@ -177,6 +193,12 @@ def test_labels_set_in_a_browser_are_saved_kept_and_read(run, tmp_path):
     assert len(data.test.targets) == len(run.data.test.targets)
     again = rendered(page, tmp_path / "profile", SHOW)
     assert "5 of 8 labeled" in again, "labels are kept in the browser"
+
+
+def test_digits_have_their_own_keys():
+    assert class_keys([str(digit) for digit in range(10)]) == "0123456789"
+    assert class_keys(["cat", "dog", "7"]) == "123" and class_keys(["a", "A"]) == "12"
+    assert len(class_keys([f"class {i}" for i in range(100)])) == 36
 
 
 def test_an_image_without_labels_left_is_an_error(run):

@@ -24,7 +24,7 @@ def test_every_parameter_is_in_one_layer_and_the_classifier_in_the_last(name):
     if name == "timm":
         pytest.importorskip("timm")
     one = network(name, *SMALL.get(name, []))
-    layers = one.layers()
+    layers = one.layer_parameters()
     counted = [id(parameter) for layer in layers for parameter in layer]
     assert sorted(counted) == sorted(map(id, one.parameters()))
     assert len(layers) > 1 and all(len(parameter) == 10 for parameter in layers[-1]) and layers[-1]
@@ -35,7 +35,7 @@ def test_every_parameter_is_in_one_layer_and_the_classifier_in_the_last(name):
     [("resnet18", 10), ("mobilenet_v3_small", 15), ("densenet121", 9), ("convnext_tiny", 23), ("vit_b_32", 14)],
 )
 def test_the_layers_of_torchvision_are_its_blocks(name, count):
-    layers = network("torchvision", f"model.name={name}").layers()
+    layers = network("torchvision", f"model.name={name}").layer_parameters()
     assert len(layers) == count and sorted(map(len, layers[-1])) == [10, 10]
 
 
@@ -74,7 +74,7 @@ def test_the_head_and_what_a_method_adds_have_their_own_rate_and_the_teacher_non
     scales = lr_scales(method, chosen.optimizer)
     added = [p for name, p in method.student.named_parameters() if name.startswith("second.")]
     assert added and {scales[p] for p in [*added, *method.student.network.classifier.parameters()]} == {3.0}
-    assert {scales[p] for p in method.student.network.layers()[-2]} == {0.5}
+    assert {scales[p] for p in method.student.network.layer_parameters()[-2]} == {0.5}
     assert lr_scales(method, parsed().optimizer) == {}
 
 

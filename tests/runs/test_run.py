@@ -20,7 +20,7 @@ from meanteacher.config.errors import UserError
 from meanteacher.config.settings import Choices
 from meanteacher.data.datasets import digits
 from meanteacher.loggers import Logger
-from meanteacher.runs import plots, run, run_page
+from meanteacher.runs import plots, run, run_files, run_page
 from meanteacher.runs.result import Result
 from meanteacher.runs.session import Session
 from meanteacher.training import eta
@@ -47,6 +47,14 @@ SHORT_RUN = {"meta_pseudo_labels": ["method.unlabeled_weight=1"]}
 """What a method needs to learn in 150 steps: the authors' λ = 8 is for 300,000, and still at 75 % error here."""
 
 
+@pytest.fixture
+def without_pictures(monkeypatch):
+    """A finished run leaves neither pictures nor a page, which take longer than a short run."""
+    monkeypatch.setattr(run_files, "draw", lambda session: {})
+    monkeypatch.setattr(run_files, "write_page", lambda session, result, path: None)
+
+
+@pytest.mark.usefixtures("without_pictures")
 @pytest.mark.parametrize("method", options("method"))
 def test_every_method_learns_digits(method, tmp_path):
     result = go(
@@ -111,6 +119,7 @@ def test_the_median_of_the_last_20_evaluations(tmp_path):
     assert result.models["average"].error_best_on_test == min(errors)
 
 
+@pytest.mark.usefixtures("without_pictures")
 @pytest.mark.parametrize("method", options("method"))
 def test_an_interrupted_run_goes_on_to_the_same_bits(method, tmp_path, monkeypatch):
     changes = (f"method={method}", "steps=9", "trainer.log_every=2", "model.dropout=0.2", "validation=40")

@@ -111,3 +111,17 @@ def test_an_earlier_failure_is_not_counted_before_the_run_is_repeated(tmp_path):
     os.utime(job.folder / "result.json", (1, 1))
     progress = SweepProgress(make_sweep(tmp_path, [job]), {job.folder: 1.0})
     assert progress.read_share_done() == 0 and "0 failed" in progress.describe(0)
+
+
+def test_a_failure_elsewhere_is_told_once_for_each_attempt(tmp_path, caplog):
+    (job,) = make_jobs(tmp_path, None)
+    progress = SweepProgress(make_sweep(tmp_path, [job]), {job.folder: 1.0}, tell_failures=True)
+    job.folder.mkdir()
+    for attempt in (1, 1, 2):
+        result = make_result(0, 0.5, 0.4, status="failed", reason="disk full", attempts=attempt)
+        result.write(job.folder / "result.json")
+        progress.read_share_done()
+    assert caplog.text.count(f"error: {job.folder}: disk full") == 2
+    make_result(0, 0.5, 0.4, status="running").write(job.folder / "result.json")
+    progress.read_share_done()
+    assert "1 running · 0 failed" in progress.describe(0.5)
