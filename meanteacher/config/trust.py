@@ -61,7 +61,7 @@ def refused_targets(config: Any, path: str) -> Iterator[tuple[str, str]]:
     """Each `path._target_=name` in a nested configuration that may not be called, and the module that defines it."""
     if isinstance(config, dict):
         if "_target_" in config and (module := refused_module(path, config["_target_"])):
-            yield f"{path}._target_={config['_target_']}", module
+            yield f"{path}._target_={config['_target_']}".lstrip("."), module
         for key, value in config.items():
             yield from refused_targets(value, f"{path}.{key}".lstrip("."))
     elif isinstance(config, list | tuple):
