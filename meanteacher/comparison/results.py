@@ -108,7 +108,7 @@ def failed_at_start(run: Run) -> bool:
 def read_sweep(path: Path) -> dict:
     """The content of a folder's sweep.json. Raises UserError where it cannot be read or names no runs."""
     try:
-        content = json.loads((path / "sweep.json").read_text())
+        content = json.loads((path / "sweep.json").read_text(encoding="utf-8"))
         [run["folder"] for run in content["runs"]]
     except (OSError, ValueError, TypeError, KeyError) as error:
         raise UserError(f"{path}/sweep.json: cannot be used ({error!r}); repair it, or give the run folders") from None

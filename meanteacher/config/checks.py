@@ -4,6 +4,7 @@ Values under a `_target_` are checked against the annotations of its constructor
 importing it.
 """
 
+import ast
 import difflib
 import re
 from typing import Annotated, Any
@@ -104,8 +105,17 @@ def check_node(path: str, node: Any, untargeted: set[str]) -> None:
     if missing := required - keys - SUPPLIED:
         raise UserError(describe_missing(path, min(missing), target))
     for name in keys:
+        check_null(f"{path}.{name}", node[name], parameters[name].annotation)
         if not isinstance(node[name], dict) and (kind := annotated_type(parameters[name].annotation)) is not None:
             validate(f"{path}.{name}", kind, node[name])
+
+
+def check_null(path: str, value: Any, annotation: ast.expr | None) -> None:
+    """Raise UserError for null in place of an object, unless the annotation allows it."""
+    if value is None and annotation is not None and annotated_type(annotation) is None:
+        text = ast.unparse(annotation)
+        if "None" not in text and "Optional" not in text:
+            raise UserError(f"{path}=null: must be a mapping with a _target_ ({text}); leave it as in the yaml file")
 
 
 def check_optimizer(node: dict[str, Any]) -> None:

@@ -1,6 +1,7 @@
 """The command `meanteacher`: picks a subcommand and reports its errors in one line."""
 
 import argparse
+import io
 import os
 import sys
 from collections.abc import Callable
@@ -12,6 +13,7 @@ from omegaconf.errors import OmegaConfBaseException
 from meanteacher.config.checks import nearest
 from meanteacher.config.console import one_line
 from meanteacher.config.errors import UserError
+from meanteacher.config.trust import trust_packages
 
 COMMANDS = {
     "inspect": ("meanteacher.inspection.command", "look at images of your own before training"),
@@ -31,6 +33,9 @@ COMMANDS = {
 
 def main(arguments: list[str] | None = None) -> int:
     """Run the subcommand that the first argument names; returns the exit status."""
+    for stream in (sys.stdout, sys.stderr):  # in a locale without UTF-8, and for file names that are not text
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
     name, *rest = (sys.argv[1:] if arguments is None else arguments) or ["--help"]
     if name in ("--help", "-h"):
         print("usage: meanteacher COMMAND [ARGUMENTS]\n")
@@ -42,7 +47,16 @@ def main(arguments: list[str] | None = None) -> int:
         return 1
     if os.getcwd() not in sys.path:
         sys.path.insert(0, os.getcwd())  # modules of the user's own project, as with `python -m`
-    return run_command(lambda: import_module(COMMANDS[name][0]).main(rest))
+    return run_command(lambda: import_module(COMMANDS[name][0]).main(rest if name == "train" else trust_named(rest)))
+
+
+def trust_named(arguments: list[str]) -> list[str]:
+    """Trust the packages of `trusted_packages=[…]`; returns the other arguments. `train` leaves this to Hydra."""
+    given = [argument for argument in arguments if argument.startswith("trusted_packages=")]
+    for argument in given:
+        names = argument.partition("=")[2].strip("[]").split(",")
+        trust_packages(name.strip() for name in names)
+    return [argument for argument in arguments if argument not in given]
 
 
 def run_command(command: Callable[[], int]) -> int:

@@ -9,6 +9,8 @@ from omegaconf import DictConfig, OmegaConf
 from meanteacher.config.checks import nearest
 from meanteacher.config.errors import UserError
 from meanteacher.config.settings import Choices, Settings
+from meanteacher.config.strangers import refuse_strangers
+from meanteacher.config.trust import trust_packages
 
 GROUPS = ("dataset", "model", "method", "optimizer", "schedule", "augment", "experiment")
 """Config groups whose options are recorded with a run."""
@@ -24,12 +26,20 @@ def compose_run(root: DictConfig, hydra: DictConfig, sweep: str | None = None) -
     values.
     """
     chosen = {group: hydra.runtime.choices.get(group) for group in GROUPS}
+    for group in GROUPS[:-1]:
+        if chosen[group] is None:
+            raise UserError(f"{group}: choose one option, as in {group}=NAME")
     return Settings.parse(plain(root, hydra)), Choices(**chosen, sweep=sweep)
 
 
 def plain(root: DictConfig, hydra: DictConfig) -> dict:
-    """The composed configuration without Hydra's node, resolved, as builtins."""
-    nodes = {key: root._get_node(key) for key in root if key != "hydra"} | own_nodes(root, hydra)
+    """The composed configuration without Hydra's node, resolved, as builtins.
+
+    Its `trusted_packages` are trusted from here on and left out: they are not part of a run.
+    """
+    trust_packages(root.get("trusted_packages", []))
+    nodes = {key: root._get_node(key) for key in root if key not in ("hydra", "trusted_packages")}
+    nodes |= own_nodes(root, hydra)
     return OmegaConf.to_container(OmegaConf.create(nodes, flags={"allow_objects": True}), resolve=True)
 
 
@@ -116,3 +126,4 @@ def run_path(settings: Settings, choices: Choices) -> str:
 
 
 OmegaConf.register_new_resolver("run_dir", run_dir, replace=True)
+refuse_strangers()

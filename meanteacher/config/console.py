@@ -5,8 +5,11 @@ import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+from omegaconf.errors import ConfigAttributeError, ConfigKeyError, InterpolationResolutionError
+
 from meanteacher.config.checks import nearest
 from meanteacher.config.errors import UserError
+from meanteacher.config.faults import describe_os_error
 
 EXTRAS = {"submitit_local": "slurm", "submitit_slurm": "slurm", "ray": "ray", "optuna": "optuna"}
 """The extra that installs each optional launcher or sweeper."""
@@ -46,19 +49,33 @@ def one_line(error: BaseException) -> str:
     for cause in chain:
         if isinstance(cause, UserError):
             return str(cause)
+        if isinstance(cause, OSError) and (text := describe_os_error(cause)):
+            return text
     for cause in chain:
-        if getattr(cause, "full_key", None) and getattr(cause, "parent_node", None) is not None:
-            key, parent = cause.full_key, cause.parent_node
-            hint = nearest(key.rpartition(".")[2], [k for k in parent if k != "hydra"])
-            return f"{key}: there is no such key{hint}"
+        if text := describe_key(cause):
+            return text
     text = " ".join(str(error).split())
     pattern = r"Could not find '(.+)/([^/']+)' Available options in '.+?': (.*?) Config search"
+    if match := re.search(r"Could not load '(.+)/([^/']+)'", text):
+        return f"{match[1]}={match[2]}: there is no such option"
     if match := re.search(pattern, text):
         group, option, available = match.groups()
         if option in EXTRAS:
             return f"{group}={option}: there is no such option; pip install -e '.[{EXTRAS[option]}]' brings it"
         return f"{group}={option}: there is no such option{nearest(option, available.split())}"
     return text
+
+
+def describe_key(error: BaseException) -> str | None:
+    """One line for an error of OmegaConf about a key, with a hint where the key is missing; None for other errors."""
+    key, parent = getattr(error, "full_key", None), getattr(error, "parent_node", None)
+    if not key or parent is None:
+        return None
+    if isinstance(error, InterpolationResolutionError):
+        return f"{key}: {str(error).splitlines()[0]}"
+    if isinstance(error, ConfigKeyError | ConfigAttributeError):
+        return f"{key}: there is no such key{nearest(key.rpartition('.')[2], [k for k in parent if k != 'hydra'])}"
+    return f"{key}: {str(error).splitlines()[0]}"
 
 
 def causes(error: BaseException | None) -> Iterator[BaseException]:

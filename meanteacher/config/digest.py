@@ -9,6 +9,7 @@ from typing import Any
 
 from meanteacher.config.added_keys import drop_added
 from meanteacher.config.errors import UserError
+from meanteacher.config.trust import check_targets
 
 WATCHING = {"data_dir", "output", "fresh", "logger", "split"}
 WATCHING_TRAINER = {
@@ -65,6 +66,7 @@ def images_digest(dataset: dict) -> str | None:
     key = location_key(dataset)
     if key not in dataset:
         return None
+    check_targets(dataset, "dataset")
     module = importlib.import_module(dataset["_target_"].rpartition(".")[0])
     if not hasattr(module, "fingerprint"):
         return None

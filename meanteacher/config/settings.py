@@ -10,10 +10,14 @@ from meanteacher.config import checks
 from meanteacher.config.added_keys import SCENARIO
 from meanteacher.config.digest import run_digest
 from meanteacher.config.errors import UserError
-from meanteacher.config.types import Decay, Fraction, Imbalance, PositiveFloat, Seed
+from meanteacher.config.trust import check_targets
+from meanteacher.config.types import Count, Decay, Fraction, Imbalance, Name, PositiveFloat, Seed, Threads
 
 Node = dict[str, Any]
 """A configuration node with a `_target_`, from which an object is built. Treat it as read-only."""
+
+NODES = ("dataset", "model", "method", "optimizer", "schedule", "augment", "logger")
+"""The keys that hold nodes."""
 
 
 class Frozen(BaseModel):
@@ -32,7 +36,7 @@ class NodeSettings(BaseModel):
 
 
 class DatasetSettings(NodeSettings):
-    name: str
+    name: Name
     storage: Literal["auto", "device", "mmap"]
     labeled_in_unlabeled: bool
 
@@ -57,17 +61,17 @@ class TrainerSettings(Frozen):
     device: Literal["auto", "free", "cuda", "mps", "cpu"]
     devices: PositiveInt | Literal["auto"] = 1
     elastic: Literal["none", "bitwise"] = "none"
-    threads: PositiveInt | None
+    threads: Threads | None
     precision: Literal["auto", "bf16", "fp32"]
     compile: Literal["auto", "always", "never"]
-    labeled_batch: PositiveInt
-    unlabeled_batch: PositiveInt
+    labeled_batch: Count
+    unlabeled_batch: Count
     labeled_sampling: Literal["natural", "balanced"] = "natural"
-    eval_batch: PositiveInt
+    eval_batch: Count
     average_decay: Decay
     average_warmup: bool
     average_bn: Literal["copy", "average"]
-    log_every: PositiveInt
+    log_every: Count
     checkpoint_minutes: PositiveFloat
 
 
@@ -90,19 +94,19 @@ class Settings(Frozen):
     The keys with defaults are missing in configurations that were stored before these keys existed.
     """
 
-    label: PositiveInt | Literal["all"]
+    label: Count | Literal["all"]
     seed: Seed
     split_seed: Seed
-    split: str | None
+    split: Name | None
     validation: NonNegativeInt
     unlabeled: PositiveInt | None = None
     mismatch: Fraction | None = None
     imbalance: Imbalance | None = None
     unlabeled_imbalance: Imbalance | None = None
-    steps: PositiveInt
-    eval_every: PositiveInt
-    data_dir: str
-    output: str
+    steps: Count
+    eval_every: Count
+    data_dir: Name
+    output: Name
     fresh: bool
     dataset: DatasetSettings
     model: Node
@@ -111,15 +115,17 @@ class Settings(Frozen):
     schedule: Node
     augment: Node
     trainer: TrainerSettings
-    logger: dict[str, Node]
+    logger: dict[str, Node] = {}
 
     @classmethod
     def parse(cls, config: dict) -> Self:
         """Check a composed configuration of plain builtins.
 
-        Raises UserError for the first value of the wrong type, out of range or not among the choices.
+        Raises UserError for the first value of the wrong type, out of range or not among the choices, and for code that
+        a configuration may not name (`meanteacher.config.trust`).
         """
         settings = checks.validate("", cls, copy.deepcopy(config))
+        check_targets({group: config.get(group) for group in NODES})
         checks.check_optimizer(config["optimizer"])
         for group, node in config.items():
             checks.check_node(group, node, checks.UNTARGETED.get(group, set()))

@@ -122,6 +122,8 @@ def parameters_of_function(function: ast.FunctionDef, skipped: int) -> dict[str,
 
 def annotated_type(node: ast.expr | None) -> Any:
     """The type that an annotation names, or None if it is not that of a plain value (a module, a tensor, an object)."""
+    if node is None:
+        return None
     names = {name: getattr(types, name) for name in types.__all__} | {
         "str": str,
         "int": int,

@@ -14,7 +14,7 @@ NonNegativeFloat = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 PositiveFloat = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 """More than 0; neither infinite nor not-a-number."""
 
-Imbalance = Annotated[float, Field(ge=1, allow_inf_nan=False)]
+Imbalance = Annotated[float, Field(ge=1, le=1e9, allow_inf_nan=False)]
 """The ratio of the largest class to the smallest: 1 (balanced) or more."""
 
 Fraction = Annotated[float, Field(ge=0, le=1)]
@@ -22,6 +22,15 @@ Fraction = Annotated[float, Field(ge=0, le=1)]
 
 Decay = Annotated[float, Field(ge=0, lt=1)]
 """The decay of a running average: 0 (no memory) to below 1."""
+
+Count = Annotated[int, Field(gt=0, lt=2**63)]
+"""A number of steps or images that is stored in 64 bits: 1 or more."""
+
+Threads = Annotated[int, Field(gt=0, le=1024)]
+"""A number of threads: PyTorch crashes with very many."""
+
+Name = Annotated[str, Field(min_length=1)]
+"""A text that is not empty, such as a folder."""
 
 Seed = Annotated[int, Field(ge=0, lt=2**63)]
 """The seed of a random number generator: PyTorch takes 63 bits."""

@@ -147,7 +147,7 @@ class Loader:
             raise UserError(
                 "no unlabeled images are left; use dataset.labeled_in_unlabeled=true, fewer labels or method=supervised"
             )
-        self.storage = storage
+        self.storage, self.image_names = storage, train.names
         self.labeled: EpochSampler | BalancedSampler
         if balanced:
             self.labeled = BalancedSampler(split.labeled, train.targets[split.labeled], labeled_batch, seed)
@@ -173,6 +173,11 @@ class Loader:
         """Read the images of a step now."""
         unlabeled = self.storage.take(self.unlabeled(step)) if self.unlabeled else None
         return self.storage.take(self.labeled(step)), unlabeled
+
+    def names(self, step: int) -> dict[str, list[str]]:
+        """The names of the labeled and the unlabeled images of a step, under `labeled` and `unlabeled`."""
+        samplers = {"labeled": self.labeled} | ({"unlabeled": self.unlabeled} if self.unlabeled else {})
+        return {part: [self.image_names[i] for i in sampler(step)] for part, sampler in samplers.items()}
 
     def images_per_step(self) -> int:
         """The number of labeled and unlabeled images in a step."""

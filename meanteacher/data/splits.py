@@ -206,13 +206,12 @@ def parse_json(path: Path, text: str, data: Dataset, labeled_in_unlabeled: bool)
     """The split that a split.json holds."""
     try:
         content = json.loads(text)
-        labeled = np.array(content["labeled"], np.int64)
-        held_out = np.array(content["validation"], np.int64)
+        labeled, held_out = parse_positions(content["labeled"]), parse_positions(content["validation"])
         unlabeled = content.get("unlabeled_positions")
-        unlabeled = None if unlabeled is None else np.array(unlabeled, np.int64)
+        unlabeled = None if unlabeled is None else parse_positions(unlabeled)
         identities = list(zip(content["labeled_names"], content["labeled_classes"], strict=True))
-        images, dataset, classes = content["images"], content["dataset"], content.get("classes", data.classes)
-    except (ValueError, KeyError, TypeError) as error:
+        images, dataset, classes = content["images"], content["dataset"], list(content.get("classes", data.classes))
+    except (ValueError, KeyError, TypeError, OverflowError) as error:
         raise UserError(
             f"split={path}: not a split file of this program ({error!r}); use a split.json that it wrote"
         ) from None
@@ -224,6 +223,13 @@ def parse_json(path: Path, text: str, data: Dataset, labeled_in_unlabeled: bool)
             "in place of the file, use the mismatch and split_seed that it was drawn with"
         )
     return make_split(data, np.sort(labeled), np.sort(held_out), labeled_in_unlabeled, unlabeled)
+
+
+def parse_positions(values: list) -> np.ndarray:
+    """The positions as int64 [N]. Raises TypeError if they are not a list of integers, OverflowError for huge ones."""
+    if not isinstance(values, list) or not all(type(value) is int for value in values):
+        raise TypeError("positions must be a list of integers")
+    return np.array(values, np.int64)
 
 
 def matches(

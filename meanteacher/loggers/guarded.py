@@ -1,6 +1,7 @@
 """A logger that cannot end a run."""
 
 import logging
+import textwrap
 from collections.abc import Callable
 from pathlib import Path
 
@@ -17,10 +18,11 @@ class Guarded(Logger):
     """
 
     def __init__(self, logger: Logger):
-        self.logger, self.failed = logger, False
+        self.logger, self.failed, self.started = logger, False, False
 
     def start(self, run: RunInfo) -> None:
         self._call(Logger.start, run, raises=UserError)
+        self.started = not self.failed
 
     def on_step(self, step: int) -> None:
         self._call(Logger.on_step, step)
@@ -35,19 +37,20 @@ class Guarded(Logger):
         self._call(Logger.log_table, name, columns, rows)
 
     def finish(self, status: str, summary: dict) -> None:
-        """Close the backend, even if a call has failed."""
-        self.failed = False
-        self._call(Logger.finish, status, summary)
+        """Close the backend if it was opened, even if a call has failed since."""
+        if self.started:
+            self._call(Logger.finish, status, summary, always=True)
 
-    def _call(self, method: Callable, *arguments, raises: type[Exception] | tuple = ()) -> None:
-        if self.failed:
+    def _call(self, method: Callable, *arguments, raises: type[Exception] | tuple = (), always: bool = False) -> None:
+        if self.failed and not always:
             return
         try:
             getattr(self.logger, method.__name__)(*arguments)
         except raises:
             raise
         except Exception as error:
+            reason = textwrap.shorten(str(error) or type(error).__name__, 200)
+            if not self.failed:
+                log.warning("%s failed and records nothing from here on: %s", type(self.logger).__name__, reason)
             self.failed = True
-            reason = (str(error) or type(error).__name__).splitlines()[0]
-            log.warning("%s failed and records nothing from here on: %s", type(self.logger).__name__, reason)
             log.debug("the logger's error", exc_info=error)

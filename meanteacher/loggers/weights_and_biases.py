@@ -2,8 +2,11 @@
 
 import logging
 import os
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
+
+import psutil
 
 from meanteacher.config.digest import flatten
 from meanteacher.config.errors import UserError
@@ -13,11 +16,11 @@ from meanteacher.loggers import Logger, RunInfo
 if TYPE_CHECKING:
     import wandb
 
-INIT_TIMEOUT = 30
+INIT_TIMEOUT = 10
 """Seconds that the server has to accept a run before the run continues offline."""
 
-FINISH_TIMEOUT = 300
-"""Seconds for the last uploads at the end of a run."""
+FINISH_TIMEOUT = 120
+"""Seconds for the last uploads at the end of a run. What is left is on disk, and `wandb sync` uploads it."""
 
 MODES = ("online", "offline", "disabled")
 
@@ -39,7 +42,12 @@ class Wandb(Logger):
         self._project, self._entity, self._mode = project, entity, mode
 
     def start(self, run: RunInfo) -> None:
-        """Open the run. Raises UserError for an invalid mode or project."""
+        """Open the run. Raises UserError for an invalid mode or project.
+
+        wandb's reports about itself are turned off unless WANDB_ERROR_REPORTING asks for them: with a server that does
+        not answer, they would delay the exit of this process by 20 seconds.
+        """
+        os.environ.setdefault("WANDB_ERROR_REPORTING", "false")
         mode = os.environ.get("WANDB_MODE", "online") if self._mode == "auto" else self._mode
         if mode not in MODES:
             raise UserError(f"logger wandb: WANDB_MODE={mode} is not one of {', '.join(MODES)}")
@@ -72,14 +80,19 @@ class Wandb(Logger):
 
         An interrupted run is marked as preempting, which W&B shows as a run that will be resumed.
         """
-        self._run.summary.update(flatten({key: value for key, value in summary.items() if key != "settings"}, "/"))
-        if status == "interrupted":
-            self._run.mark_preempting()
         folder = self._folder
         try:
+            values = {key: value for key, value in summary.items() if key != "settings"}
+            self._run.summary.update(flatten(values, "/"))
+            if status == "interrupted":
+                self._run.mark_preempting()
             self._run.finish(exit_code=0 if status == "finished" else 1)
         except TimeoutError:
             _log.warning("wandb has not uploaded everything: `wandb sync --include-online %s` uploads the rest", folder)
+            _end_service()
+        except Exception:
+            _end_service()
+            raise
 
     @property
     def _folder(self) -> Path:
@@ -96,7 +109,7 @@ class Wandb(Logger):
                 return "no credentials found"
             self._run = self._open(run, "online")
         except (wandb.errors.CommError, TimeoutError) as error:
-            wandb.teardown()  # otherwise wandb's service keeps the run id reserved
+            _end_service()  # otherwise it keeps the run id reserved
             return (str(error) or type(error).__name__).splitlines()[0]
         return None
 
@@ -130,6 +143,18 @@ class Wandb(Logger):
             )
         except wandb.errors.UsageError as error:
             raise UserError(f"logger wandb: {error}") from error
+
+
+def _end_service() -> None:
+    """End wandb's process. At the exit of this one, wandb would wait for it without a limit, or print a traceback."""
+    import wandb
+
+    for child in psutil.Process().children():
+        with suppress(psutil.Error):
+            if child.name().startswith("wandb-core"):
+                child.kill()
+    with suppress(Exception, SystemExit):  # it exits if its process has failed
+        wandb.teardown()
 
 
 def _silence(mode: str) -> None:

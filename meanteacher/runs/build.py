@@ -1,6 +1,5 @@
 """Objects from configuration nodes: data, split, method, averaged network."""
 
-import math
 from collections.abc import Collection
 from pathlib import Path
 from typing import Any
@@ -14,8 +13,10 @@ from torch.overrides import TorchFunctionMode
 from meanteacher.config.errors import UserError
 from meanteacher.config.settings import Node, Settings, TrainerSettings
 from meanteacher.config.signatures import constructor_parameters
+from meanteacher.config.trust import check_targets
 from meanteacher.data import Dataset, splits
 from meanteacher.data.scenario import split_classes
+from meanteacher.data.stored_split import is_stored
 from meanteacher.methods.base import Method
 from meanteacher.methods.combinations import check_combination
 from meanteacher.methods.common.ema import EMA
@@ -25,7 +26,11 @@ EVAL_PIXELS = 1024 * 96 * 96
 
 
 def build(node: Node, **arguments: Any) -> Any:
-    """The object that a node's `_target_` names. A UserError raised on the way is passed on as it is."""
+    """The object that a node's `_target_` names. A UserError raised on the way is passed on as it is.
+
+    Raises UserError if the node names code that a configuration may not call.
+    """
+    check_targets(node)
     try:
         return instantiate(node, _convert_="all", **arguments)
     except InstantiationException as error:
@@ -41,10 +46,11 @@ def load_data(settings: Settings) -> Dataset:
 
 
 def make_split(data: Dataset, settings: Settings, run_dir: Path) -> splits.Split:
-    """The split of the run directory, else of the file that `split` names, else a new one; kept as split.json."""
+    """The split that `split` names or that is drawn, which split.json in the run directory keeps.
+
+    Raises UserError if the directory already keeps another one.
+    """
     shared, kept = settings.dataset.labeled_in_unlabeled, run_dir / "split.json"
-    if kept.exists():
-        return splits.read(kept, data, labeled_in_unlabeled=shared)
     if settings.split:
         split = splits.read(Path(settings.split), data, labeled_in_unlabeled=shared)
         origin = {"read_from": settings.split, "label": len(split.labeled)}
@@ -52,7 +58,8 @@ def make_split(data: Dataset, settings: Settings, run_dir: Path) -> splits.Split
         origin = {"label": settings.label, "split_seed": settings.split_seed}
         origin |= settings.scenario
         split = splits.draw(data, **origin, validation=settings.validation, labeled_in_unlabeled=shared)
-    splits.write(kept, data, split, origin | {"labeled_in_unlabeled": shared})
+    if not is_stored(kept, data, split, labeled_in_unlabeled=shared):
+        splits.write(kept, data, split, origin | {"labeled_in_unlabeled": shared})
     return split
 
 
@@ -110,20 +117,6 @@ def check_before_loading(settings: Settings, view_names: Collection[str]) -> Non
         except UserError as error:
             errors.append(error)
     raise errors[0]
-
-
-def check_step_memory(method: Method, shape: tuple[int, ...], trainer: TrainerSettings, free_bytes: int) -> None:
-    """Raise UserError if not even the views of a step fit into the free memory. shape: [C, H, W] of an image."""
-    counts = trainer.labeled_batch, trainer.unlabeled_batch if method.views.unlabeled else 0
-    views = sum(count * len(names) for count, names in zip(counts, method.views, strict=True))
-    needed = views * 4 * math.prod(shape)
-    if needed > free_bytes:
-        size = "×".join(map(str, shape))
-        raise UserError(
-            f"a step of {counts[0]} labeled and {counts[1]} unlabeled images of {size} takes more than "
-            f"{needed / 2**30:.1f} GiB, but {free_bytes / 2**30:.1f} GiB of memory are free; use a smaller "
-            "trainer.labeled_batch, trainer.unlabeled_batch or dataset.image_size"
-        )
 
 
 def choose_eval_batch(trainer: TrainerSettings, shape: tuple[int, ...]) -> int:

@@ -76,10 +76,15 @@ def spread_over_classes(positions: np.ndarray, targets: np.ndarray) -> np.ndarra
 
 
 def drawn(draw: Callable[[Path], object], path: Path) -> Path | None:
-    """The path of a picture or page that was drawn, None (and a warning) if that failed."""
+    """The path of a picture or page that was drawn, None (and a warning) if that failed.
+
+    Raises OSError if it cannot be written: the rerun of the command then draws it.
+    """
     try:
         draw(path)
     except Exception as error:
+        if getattr(error, "errno", None) is not None:
+            raise
         log.warning("%s could not be drawn: %s", path.name, error)
         log.debug("%s", path, exc_info=error)
         return None

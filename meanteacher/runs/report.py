@@ -94,7 +94,7 @@ def installed_version(name: str) -> str | None:
 def cpu_name() -> str:
     """The processor's model name if the system knows it."""
     try:
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
         return next(line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
     except (OSError, StopIteration):
         return platform.processor() or platform.machine()

@@ -99,7 +99,7 @@ class Result(BaseModel):
     def read(cls, path: Path) -> Self:
         """The result in a file of any schema version. Raises UserError where there is none."""
         try:
-            content = json.loads(path.read_text())
+            content = json.loads(path.read_text(encoding="utf-8"))
         except (OSError, ValueError) as error:
             raise UserError(f"{path}: not readable as JSON ({error}); repair the file or repeat the run") from None
         try:

@@ -3,13 +3,15 @@
 import logging
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import yaml
 
 from meanteacher.config.console import only_errors
 from meanteacher.config.errors import UserError
+from meanteacher.config.faults import explain
+from meanteacher.config.files import write_atomically
 from meanteacher.config.settings import Choices, Settings
 from meanteacher.runs import report
 from meanteacher.runs.result import Result
@@ -51,27 +53,8 @@ def run(
             if show_progress and missing_files(path):
                 add_missing_files(settings, choices, run_dir, previous)
             return report_finished(previous, run_dir)
-        result = start(settings, choices, command, previous)
-        began = time.time() - result.wall_seconds
-        session, pictures = None, {}
-        try:
-            run_dir.write_result(result)
-            (path / "config.yaml").write_text(yaml.safe_dump(settings.as_dict(), sort_keys=False), encoding="utf-8")
-            with ranks.noticing_losses():
-                session = Session(settings, choices, run_dir, show_progress, ranks)
-                measured = result.replace(**session.fit())
-            if measured.status == "finished":  # which is written last, so that a run stopped here is completed later
-                pictures = write_files(session, measured)
-            result = measured.replace(wall_seconds=time.time() - began)
-        except BaseException as error:
-            progress = {"steps": session.trainer.step} if session is not None else {}
-            result = result.replace(**failure(error), **progress, wall_seconds=time.time() - began)
-            log.debug("the run %s", result.status, exc_info=error)
-            raise
-        finally:
-            save_result(run_dir, result)
-            if session is not None:
-                session.close(result.status, pictures, result.model_dump(exclude_unset=True, exclude={"by_class"}))
+        begun = start(settings, choices, command, previous)
+        result = train(settings, choices, run_dir, begun, show_progress, ranks)
         finished = result.status == "finished"
         log.info("%s", report.text(result, path) if finished else f"stopped; rerun the command to resume: {command}")
         return result
@@ -88,12 +71,44 @@ def follow(settings: Settings, choices: Choices, path: Path, ranks: Ranks) -> No
             Session(settings, choices, FollowedRunDir(path, settings.digest), False, ranks).fit()
 
 
-def save_result(run_dir: RunDir, result: Result) -> None:
+def train(
+    settings: Settings, choices: Choices, run_dir: RunDir, result: Result, show_progress: bool, ranks: Ranks
+) -> Result:
+    """Train the run that `result` begins, and write its files. Returns the result with what was measured."""
+    began, path = time.time() - result.wall_seconds, run_dir.path
+    session, pictures = None, {}
+    try:
+        run_dir.write_result(result)
+        write_atomically(path / "config.yaml", yaml.safe_dump(settings.as_dict(), sort_keys=False))
+        with ranks.noticing_losses():
+            session = Session(settings, choices, run_dir, show_progress, ranks)
+            measured = result.replace(**session.fit())
+        if measured.status == "finished":  # which is written last, so that a run stopped here is completed later
+            pictures = write_files(session, measured)
+        result = measured.replace(wall_seconds=time.time() - began)
+        run_dir.write_result(result)
+    except BaseException as raised:
+        error = explain(raised, path)
+        progress = {"steps": session.trainer.step} if session is not None else {}
+        result = result.replace(**failure(error), **progress, wall_seconds=time.time() - began)
+        log.debug("the run %s", result.status, exc_info=raised)
+        save_result(run_dir, result, error)
+        if error is raised:
+            raise
+        raise error from raised
+    finally:
+        if session is not None:
+            session.close(result.status, pictures, result.model_dump(exclude_unset=True, exclude={"by_class"}))
+    return result
+
+
+def save_result(run_dir: RunDir, result: Result, ended_by: BaseException) -> None:
     """Write result.json, or warn if that is not possible: the error that ended the run matters more."""
     try:
         run_dir.write_result(result)
     except OSError as error:
-        log.warning("%s/result.json cannot be written (%s)", run_dir.path, error.strerror)
+        level = logging.DEBUG if "cannot be written" in str(ended_by) else logging.WARNING
+        log.log(level, "%s/result.json cannot be written (%s)", run_dir.path, error.strerror)
 
 
 def add_missing_files(settings: Settings, choices: Choices, run_dir: RunDir, result: Result) -> None:
@@ -146,10 +161,21 @@ def report_finished(result: Result, run_dir: RunDir) -> Result:
     return result
 
 
+class QuietFileHandler(logging.FileHandler):
+    """Writes a log file as long as possible. By default, logging prints a traceback for each line that fails."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        with suppress(OSError):
+            super().emit(record)
+
+    def handleError(self, record: logging.LogRecord) -> None:
+        """Leave the line out; the console has it too."""
+
+
 @contextmanager
 def log_file(path: Path) -> Iterator[None]:
     """Within the context, write everything that this package logs to `path` as well."""
-    handler = logging.FileHandler(path, delay=True, encoding="utf-8")
+    handler = QuietFileHandler(path, delay=True, encoding="utf-8")
     handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
     logger = logging.getLogger("meanteacher")
     logger.addHandler(handler)
@@ -157,4 +183,5 @@ def log_file(path: Path) -> Iterator[None]:
         yield
     finally:
         logger.removeHandler(handler)
-        handler.close()
+        with suppress(OSError):  # what is left in its buffer
+            handler.close()

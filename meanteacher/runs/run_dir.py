@@ -9,8 +9,12 @@ from filelock import FileLock, Timeout
 
 from meanteacher.config.errors import UserError
 from meanteacher.runs.result import Result
+from meanteacher.training.checkpoint import CURRENT, PREVIOUS
 
 log = logging.getLogger(__name__)
+
+FILES = ("result.json", "split.json", CURRENT, PREVIOUS)
+"""A directory with any of these files holds a run."""
 
 
 class RunningElsewhere(UserError):
@@ -45,7 +49,16 @@ class RunDir:
             ) from None
         except OSError as error:
             raise UserError(f"{path}: cannot be written ({error.strerror}); choose another output=") from None
-        if fresh and self.result():
+        try:
+            self.prepare(fresh)
+        except BaseException:
+            self.lock.release()
+            raise
+
+    def prepare(self, fresh: bool) -> None:
+        """Create the directory, and with `fresh` set the one aside that is there."""
+        path = self.path
+        if fresh and any((path / name).exists() for name in FILES):
             self.set_aside()
         path.mkdir(exist_ok=True)
         self.attempt = len(list(path.parent.glob(f"{path.name}.old-*")))
@@ -60,7 +73,9 @@ class RunDir:
         log.info("the earlier run is kept in %s", old)
 
     def check(self) -> None:
-        """Raise UserError if the directory holds another run."""
+        """Raise UserError if the directory holds another run, or something else whose files a run would replace."""
+        if (self.path / "config.yaml").exists() and not any((self.path / name).exists() for name in FILES):
+            raise UserError(f"{self.path}: holds a config.yaml that is not of a run; choose another folder")
         result = self.result()
         if result and result.digest != self.digest:
             raise UserError(f"{self.path}: holds another run ({result.digest}); choose another folder, or fresh=true")
@@ -72,9 +87,15 @@ class RunDir:
         self.lock.release()
 
     def result(self) -> Result | None:
-        """The content of result.json, None if there is none. Raises UserError if it cannot be read."""
+        """The content of result.json, None if there is none. Raises UserError if it is not valid."""
         path = self.path / "result.json"
-        return Result.read(path) if path.exists() else None
+        try:
+            return Result.read(path) if path.exists() else None
+        except UserError as error:
+            reason = str(error).partition("; ")[0]
+            raise UserError(
+                f"{reason}; delete it to go on from the checkpoint, or use fresh=true to begin again"
+            ) from None
 
     def write_result(self, result: Result) -> None:
         """Write result.json atomically."""

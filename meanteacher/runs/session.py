@@ -22,7 +22,6 @@ from meanteacher.runs.build import (
     build_average,
     build_method,
     check_before_loading,
-    check_step_memory,
     choose_eval_batch,
     load_data,
     make_split,
@@ -33,6 +32,7 @@ from meanteacher.runs.run_dir import FollowedRunDir, RunDir
 from meanteacher.training import device
 from meanteacher.training.checkpoint import Checkpoints
 from meanteacher.training.evaluator import EvalSplit, Evaluator
+from meanteacher.training.memory import check_memory
 from meanteacher.training.ranks import ALONE, Ranks
 from meanteacher.training.sharding import ELASTIC_PIECES, choose_partition
 from meanteacher.training.train_step import TrainStep
@@ -69,7 +69,7 @@ class Session:
             self.split = make_split(self.data, settings, run_dir.path)
         self.augment.fit(self.data.train.pixels)
         self.augment.to(self.device)
-        self.checkpoints = Checkpoints(run_dir.path, run_dir.digest)
+        self.checkpoints = Checkpoints(run_dir.path, run_dir.digest, self.split.digest())
         state = self.checkpoints.load(self.device)
         self.choose_arithmetic(state)
         device.prepare(self.device, self.compiled)
@@ -79,9 +79,9 @@ class Session:
         self.method = build_method(settings, self.data).to(self.device, memory_format=torch.channels_last)
         shape = self.data.train.pixels.shape[1:]
         check_combination(self.method, self.augment.views, shape)
-        check_step_memory(self.method, shape, settings.trainer, device.free_memory(self.device))
+        check_memory(self.method, shape, settings.trainer.labeled_batch, settings.trainer.unlabeled_batch)
         transfer.normalize_as_weights(self.augment, self.method)
-        self.trainer = self.build_trainer(state, self.build_loggers(show_progress))
+        self.trainer = self.build_trainer(state, list(map(Guarded, self.build_loggers(show_progress))))
         self.started: list[Logger] = []
         self.log_plan()
 
@@ -175,7 +175,7 @@ class Session:
         if not self.ranks.main:
             return []
         progress = [Progress()] if show_progress else []
-        return list(map(Guarded, [Jsonl(), *progress, *(build(node) for node in self.settings.logger.values())]))
+        return [Jsonl(), *progress, *(build(node) for node in self.settings.logger.values())]
 
     def run_info(self) -> RunInfo:
         """What the loggers are told at the start."""

@@ -23,6 +23,9 @@ from meanteacher.training import signals
 
 log = logging.getLogger("meanteacher")
 
+REQUIRED = ("dataset", "model", "method", "optimizer", "schedule", "augment", "trainer", "logger")
+"""Groups without which there is no run; logger=jsonl adds none to metrics.jsonl."""
+
 failures: list[Exception] = []
 """Errors of runs in this process. Raised through Hydra, each would take several lines."""
 
@@ -121,7 +124,7 @@ def main(arguments: list[str]) -> int:
     """Run Hydra on these arguments; returns the exit status. Raises UserError and Hydra's errors."""
     rank = os.environ.get("RANK", os.environ.get("SLURM_PROCID", "0"))
     log_to_console(logging.INFO if rank == "0" else logging.CRITICAL)
-    refuse_additions(arguments)
+    check_arguments(arguments)
     sys.argv[1:] = [*map(quote_unicode, arguments), *multirun_flag(arguments)]
     if "WORLD_SIZE" in os.environ and {"-m", "--multirun", "hydra.mode=MULTIRUN"}.intersection(sys.argv):
         raise UserError("torchrun starts one run; for the runs of a sweep on several devices, use trainer.devices=N")
@@ -129,11 +132,16 @@ def main(arguments: list[str]) -> int:
     return 130 if signals.last_signal is not None else 1 if failures else 0
 
 
-def refuse_additions(arguments: list[str]) -> None:
-    """Raise UserError for `+key=value` and `~key`, which would pass the check for unknown keys."""
+def check_arguments(arguments: list[str]) -> None:
+    """Raise UserError for `+key=value` and `~key`, which would pass the check for unknown keys, and for no group."""
     for argument in arguments:
-        if argument.startswith(("+", "~")) and "hydra" not in argument:
+        key, _, value = argument.partition("=")
+        if argument.startswith(("+", "~")) and not key.lstrip("+~").startswith(("hydra.", "hydra/")):
             raise UserError(f"{argument}: keys cannot be added or removed; change a value, or write a file in conf/")
+        if key in REQUIRED and value.strip() in ("", "null"):
+            raise UserError(f"{argument}: a run needs one; choose an option, which `--help` lists")
+        if not key:
+            raise UserError(f"{argument}: there is no key before the equals sign; write key=value")
 
 
 def quote_unicode(argument: str) -> str:

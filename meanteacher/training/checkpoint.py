@@ -17,11 +17,12 @@ CURRENT, PREVIOUS, TEMPORARY = "checkpoint.pt", "checkpoint.previous.pt", "check
 class Checkpoints:
     """The current and the previous checkpoint of one run, in its folder.
 
-    digest: identifies the run. It is stored in each checkpoint, so that no run continues from the state of another.
+    digest, split: identify the run and its labeled images. They are stored in each checkpoint, so that no run continues
+    from the state of another, or from one of other labels. Without `split`, any labels are accepted.
     """
 
-    def __init__(self, folder: Path, digest: str):
-        self.folder, self.digest = folder, digest
+    def __init__(self, folder: Path, digest: str, split: str | None = None):
+        self.folder, self.digest, self.split = folder, digest, split
 
     def save(self, state: dict) -> None:
         """Save `state` as the current checkpoint; the one before it is kept as the previous checkpoint.
@@ -33,7 +34,7 @@ class Checkpoints:
         current, temporary = self.folder / CURRENT, self.folder / TEMPORARY
         try:
             with temporary.open("wb") as file:
-                torch.save({"digest": self.digest, **state}, file)
+                torch.save({"digest": self.digest, "split": self.split, **state}, file)
                 file.flush()
                 os.fsync(file.fileno())
             if current.exists():
@@ -41,7 +42,9 @@ class Checkpoints:
             os.replace(temporary, current)
         except (OSError, RuntimeError) as error:  # torch reports a full disk as a RuntimeError
             reason = getattr(error, "strerror", None) or "No space left on device, or an input/output error"
-            raise UserError(f"{current}: cannot be written ({reason}); mend that and rerun the command") from error
+            raise UserError(
+                f"{current}: cannot be written ({reason}); make room there, then rerun the command"
+            ) from error
         finally:
             temporary.unlink(missing_ok=True)
 
@@ -67,4 +70,6 @@ class Checkpoints:
         state = torch.load(path, map_location=device, weights_only=True)
         if state.get("digest", self.digest) != self.digest:
             raise ValueError(f"it belongs to another run, {state['digest']}")
+        if self.split is not None and state.get("split", self.split) != self.split:
+            raise ValueError("it was trained with other labeled images")
         return state

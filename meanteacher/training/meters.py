@@ -16,6 +16,7 @@ class Meter:
     def __init__(self):
         self.sums: dict[str, Tensor] = {}
         self.count = 0
+        self.first_bad_step: Tensor | None = None
 
     def add(self, metrics: dict[str, Tensor]) -> None:
         """Add the metrics of one step, detached 0-dim tensors, to their sums."""
@@ -23,6 +24,17 @@ class Meter:
             if name not in self.sums:
                 self.sums[name] = torch.zeros((), device=value.device)
             self.sums[name].add_(value)
+
+    def watch(self, step: Tensor, loss: Tensor) -> None:
+        """Remember the first step whose loss is not finite. step, loss: 0-dim tensors on the device."""
+        if self.first_bad_step is None:
+            self.first_bad_step = torch.full((), torch.inf, device=loss.device)
+        self.first_bad_step.copy_(self.first_bad_step.minimum(torch.where(loss.isfinite(), torch.inf, step)))
+
+    def bad_step(self) -> int | None:
+        """The first step of this process whose loss was not finite, counted from 0. Waits for the device."""
+        first = torch.inf if self.first_bad_step is None else self.first_bad_step.item()
+        return int(first) if first < torch.inf else None
 
     def means(self) -> dict[str, float]:
         """The mean of each metric since the previous call. Waits for the device and resets the sums."""

@@ -1,5 +1,6 @@
 """One training step: eager, or compiled and, on a GPU, replayed as one CUDA graph."""
 
+import logging
 from collections.abc import Callable
 
 import torch
@@ -16,6 +17,11 @@ from meanteacher.training.cuda_graph import CUDAGraphStep
 from meanteacher.training.device import autocast
 from meanteacher.training.meters import Meter
 from meanteacher.training.pseudo_labels import PseudoLabelMeter
+
+log = logging.getLogger(__name__)
+
+SHOWN = 5
+"""Images of each part of a batch that an error message names."""
 
 
 class TrainStep:
@@ -83,6 +89,7 @@ class TrainStep:
         self.optimizer.zero_grad(set_to_none=True)
         self.update_averages(step)
         self.meter.add({"loss": loss.detach(), **metrics})
+        self.meter.watch(step, loss.detach())
         if pseudo_labels is not None:
             self.pseudo_labels.add(pseudo_labels, self.batches.loader.hidden_target(unlabeled.index))
 
@@ -91,6 +98,19 @@ class TrainStep:
         self.method.after_step(step)
         if self.average:
             self.average.update(self.method.student, step)
+
+    def describe_divergence(self) -> str:
+        """The first step whose loss was not finite, with the names of its images; all of them are in the log file."""
+        if (step := self.meter.bad_step()) is None:
+            return ""
+        parts = self.batches.loader.names(step)
+        for part, names in parts.items():
+            log.debug("the %s images of step %d: %s", part, step + 1, ", ".join(names))
+        shown = [
+            f"{part} images {', '.join(names[:SHOWN])}{', …' if len(names) > SHOWN else ''}"
+            for part, names in parts.items()
+        ]
+        return f", first in step {step + 1} with the {' and the '.join(shown)}"
 
     def models(self) -> dict[str, nn.Module]:
         """The networks to evaluate: those of the method, and the average if there is one. The one to deploy is last."""

@@ -91,7 +91,7 @@ class Trainer:
     def save(self) -> None:
         """Save a checkpoint. Raises UserError if a weight is not finite; the checkpoints from before are then kept."""
         if self.checkpoints:
-            check_weights(self.models().values(), self.step)
+            check_weights(self.models().values(), self.step, self.train_step.describe_divergence)
             self.checkpoints.save(self.state_dict())
 
     def agree(self, stop: list[int], save: bool) -> tuple[bool, bool]:
@@ -126,7 +126,7 @@ class Trainer:
         Raises UserError if a mean is not finite.
         """
         means = self.train_step.meter.means()
-        check_metrics(means, self.step)
+        check_metrics(means, self.step, self.train_step.describe_divergence)
         return {f"train/{name}": value for name, value in (means | self.train_step.pseudo_labels.scores()).items()}
 
     def evaluate(self) -> dict[str, float]:
@@ -135,7 +135,7 @@ class Trainer:
         Raises UserError if a weight is not finite.
         """
         self.stopwatch.stop()
-        check_weights(self.models().values(), self.step)
+        check_weights(self.models().values(), self.step, self.train_step.describe_divergence)
         check_equal_weights(self.models().values(), self.step, self.ranks)
         started = time.perf_counter()
         scores = self.evaluator(self.models())

@@ -4,6 +4,7 @@ import torch
 from torch import Tensor, nn
 
 from meanteacher.config.settings import Settings
+from meanteacher.config.trust import trust_packages
 from meanteacher.data.batch import Labeled, Unlabeled
 from meanteacher.methods import Method
 from meanteacher.models.base import Network
@@ -54,6 +55,7 @@ class Scaled(Network):
 
 def stand_in(settings: Settings, student: type[Network]) -> Method:
     """The recipe's method in training mode around a stand-in student."""
+    trust_packages(student.__module__)
     node = {"_target_": f"{student.__module__}.{student.__name__}"}
     settings = settings.replace({"model": node})
     return construct_method(settings, channels=CLASSES, classes=CLASSES, images=100).train()

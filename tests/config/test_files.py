@@ -1,8 +1,11 @@
 """Atomic writes."""
 
 import os
+import subprocess
+import sys
 
 import pytest
+from conftest import ROOT
 
 from meanteacher.config.files import write_atomically
 
@@ -29,3 +32,10 @@ def test_a_failed_write_keeps_the_old_file_and_leaves_no_temporary_file(monkeypa
 def test_a_missing_folder_raises(tmp_path):
     with pytest.raises(FileNotFoundError):
         write_atomically(tmp_path / "missing" / "a.json", "text")
+
+
+def test_a_locale_without_unicode_prints_everything():
+    environment = {"PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0", "LC_ALL": "C"}
+    code = "from meanteacher.config.cli import main; main(['--help']); print('\\u03b5', '\\udcff')"
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, env=os.environ | environment, capture_output=True)
+    assert done.returncode == 0 and rb"\u03b5 \udcff" in done.stdout, done.stderr

@@ -6,7 +6,7 @@ import sys
 import pytest
 from conftest import ROOT
 
-from meanteacher.config.signatures import constructor_parameters, public_names
+from meanteacher.config.signatures import annotated_type, constructor_parameters, public_names
 
 PACKAGE = {
     "__init__.py": "from .absolute import Wide as Net\nfrom .deep import *\nfrom .deep import Deep\n"
@@ -58,3 +58,7 @@ def test_optimizers_of_torch_are_read_without_importing_it():
     )
     subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=True)
     assert {"SGD", "Adam"} <= set(public_names("torch.optim"))
+
+
+def test_an_argument_without_annotation_has_no_type():
+    assert annotated_type(None) is None

@@ -82,6 +82,7 @@ def repository(tmp_path):
 
     def run(*overrides):
         arguments = [f"--config-dir={tmp_path / 'conf'}", *TINY, "dataset=squares", "augment=peppered", "label=4"]
+        arguments.append("trusted_packages=[squares,pepper]")
         return command(*arguments, *overrides, cwd=tmp_path, PYTHONPATH=f"{tmp_path}:{ROOT}")
 
     return run

@@ -2,15 +2,20 @@
 
 import json
 import logging
+import socket
 import struct
+import sys
+import time
 from pathlib import Path
 
+import psutil
 import pytest
 from test_loggers import info, picture
 
 from meanteacher.config.errors import UserError
 from meanteacher.loggers import RunInfo
 from meanteacher.loggers import weights_and_biases as wb
+from meanteacher.loggers.guarded import Guarded
 from meanteacher.loggers.weights_and_biases import Wandb
 
 
@@ -194,6 +199,55 @@ def test_wandb_is_offline_without_a_network(tmp_path, no_account, monkeypatch, c
     assert all(why in line and "wandb sync" in line and "\n" not in line for line in messages)
     out, err = capfd.readouterr()
     assert "wandb:" not in out + err
+
+
+def test_wandb_continues_offline_with_a_server_that_accepts_and_is_silent(tmp_path, no_account, monkeypatch, caplog):
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        monkeypatch.setenv("WANDB_BASE_URL", f"http://127.0.0.1:{server.getsockname()[1]}")
+        monkeypatch.setenv("WANDB_API_KEY", "a1" * 20)
+        monkeypatch.setattr(wb, "INIT_TIMEOUT", 1)
+        caplog.set_level(logging.INFO)
+        began = time.monotonic()
+        train(Wandb(project="meanteacher", entity=None, mode="online"), info(tmp_path), [100], "finished")
+        assert time.monotonic() - began < 20
+    assert [list(content["history"]) for content in read_offline_runs(tmp_path)] == [[100]]
+    assert "wandb is offline (" in caplog.text
+
+
+def test_the_run_goes_on_if_wandbs_process_is_killed(tmp_path, no_account, caplog):
+    """What was logged before is on disk, and neither the end of the run nor that of the process fails."""
+
+    logger = Guarded(Wandb(project="meanteacher", entity=None, mode="offline"))
+    logger.start(info(tmp_path))
+    logger.log(100, {"train/loss": 1.0})
+    deadline = time.monotonic() + 20
+    while time.monotonic() < deadline and not any(path.stat().st_size for path in tmp_path.rglob("*.wandb")):
+        time.sleep(0.05)
+    for child in psutil.Process().children():
+        if child.name().startswith("wandb-core"):
+            child.kill()
+            child.wait()
+    for step in range(200, 220):
+        logger.log(step, {"train/loss": 1.0})
+        time.sleep(0.02)
+    logger.finish("finished", {"status": "finished"})
+    assert caplog.text.count("Wandb failed and records nothing from here on") == 1
+    assert offline_folders(tmp_path) and not any(c.name().startswith("wandb") for c in psutil.Process().children())
+
+
+@pytest.mark.parametrize("fault", ["absent", "not a folder", "address"])
+def test_wandb_that_cannot_start_is_left_out(tmp_path, no_account, monkeypatch, caplog, capfd, fault):
+    if fault == "absent":
+        monkeypatch.setitem(sys.modules, "wandb", None)
+    elif fault == "address":
+        monkeypatch.setenv("WANDB_BASE_URL", "not an address")
+    folder = info(tmp_path)
+    if fault == "not a folder":
+        (tmp_path / "wandb").write_text("")
+    logger = Guarded(Wandb(project="meanteacher", entity=None, mode="offline"))
+    train(logger, folder, [100], "finished")
+    assert caplog.text.count("Wandb failed and records nothing from here on: ") == 1
+    assert "Traceback" not in "".join(capfd.readouterr())
 
 
 @pytest.mark.parametrize(("mode", "variable"), [("disabled", "offline"), ("auto", "disabled"), ("auto", "offline")])

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from meanteacher.config.errors import UserError
 from meanteacher.config.settings import Choices, Settings
+from meanteacher.config.trust import trust_packages
 from meanteacher.config.types import PositiveInt
 from meanteacher.data.batch import Labeled, Unlabeled
 from meanteacher.methods.base import Method
@@ -18,6 +19,8 @@ from meanteacher.models import Network
 from meanteacher.runs.build import check_before_loading, construct_method
 from meanteacher.runs.run_dir import RunDir
 from meanteacher.runs.session import Session
+
+trust_packages(__name__)
 
 FIXMATCH_FAMILY = {
     "adamatch",

@@ -29,7 +29,7 @@ def test_two_files_outside_of_the_project_make_a_method(tmp_path):
     (tmp_path / "together.py").write_text(METHOD)
     (tmp_path / "conf/method").mkdir(parents=True)
     (tmp_path / "conf/method/together.yaml").write_text("_target_: together.Together\npull: 0.1\n")
-    arguments = [f"--config-dir={tmp_path / 'conf'}", "method=together", *TINY]
+    arguments = [f"--config-dir={tmp_path / 'conf'}", "method=together", "trusted_packages=together", *TINY]
     done = command(*arguments, cwd=tmp_path, PYTHONPATH=f"{tmp_path}:{ROOT}")
     assert done.returncode == 0, done.stderr
     (file,) = tmp_path.glob("outputs/digits/together/label-20/seed-0/*/result.json")

@@ -6,6 +6,7 @@ import pytest
 import torch
 from conftest import TINY, parsed
 
+from meanteacher.config.errors import UserError
 from meanteacher.config.settings import Choices
 from meanteacher.runs import run
 from meanteacher.runs.build import load_data, make_split
@@ -49,15 +50,18 @@ def test_supervised_does_not_depend_on_the_unlabeled_images(tmp_path):
 
 
 @pytest.mark.parametrize("options", [["unlabeled=100"], ["mismatch=0.5", "label=30"], ["imbalance=5", "label=100"]])
-def test_a_resumed_run_keeps_its_split(options, tmp_path):
+def test_a_resumed_run_verifies_its_split(options, tmp_path):
     settings = parsed(*TINY, *options)
-    data = load_data(settings)
-    first = make_split(data, settings, tmp_path)
-    content = json.loads((tmp_path / "split.json").read_text())
-    moved = content["unlabeled_positions"] = first.unlabeled[:-5].tolist()
-    (tmp_path / "split.json").write_text(json.dumps(content))
+    first = make_split(load_data(settings), settings, tmp_path)
+    written = (tmp_path / "split.json").read_bytes()
     again = make_split(load_data(settings), settings, tmp_path)
-    assert again.unlabeled.tolist() == moved and again.digest() == first.digest(), "read, not drawn again"
+    assert again.unlabeled.tolist() == first.unlabeled.tolist() and again.digest() == first.digest()
+    assert (tmp_path / "split.json").read_bytes() == written
+    content = json.loads(written)
+    content["unlabeled_positions"] = first.unlabeled[:-5].tolist()
+    (tmp_path / "split.json").write_text(json.dumps(content))
+    with pytest.raises(UserError, match="does not hold the images and labels that the settings choose"):
+        make_split(load_data(settings), settings, tmp_path)
 
 
 def test_class_scores_equal_their_closed_forms():

@@ -58,6 +58,16 @@ def test_every_flipped_bit_and_truncation_is_detected_or_harmless(checkpoints, c
     assert detected > 80
 
 
+def test_a_malicious_pickle_is_not_used(checkpoints, caplog, tmp_path):
+    class Payload:
+        def __reduce__(self):
+            return os.mkdir, (str(tmp_path / "hit"),)
+
+    torch.save({"digest": "abc", "step": Payload()}, checkpoints.folder / CURRENT)
+    assert same(checkpoints.load(CPU), 1) and "checkpoint.pt is not used" in caplog.text
+    assert not (tmp_path / "hit").exists()
+
+
 def test_another_runs_checkpoint_is_not_used(checkpoints, caplog):
     assert Checkpoints(checkpoints.folder, "xyz").load(CPU) is None
     assert caplog.text.count("it belongs to another run, abc") == 2
@@ -74,6 +84,6 @@ def test_a_full_disk_is_told_in_one_line_and_keeps_the_checkpoints(checkpoints, 
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
     monkeypatch.setattr(os, "fsync", full)
-    with pytest.raises(UserError, match=r"checkpoint.pt: cannot be written \(No space left on device\); mend that and"):
+    with pytest.raises(UserError, match=r"checkpoint.pt: cannot be written \(No space left on device\); make room"):
         checkpoints.save(state(3))
     assert same(checkpoints.load(CPU), 2) and not (checkpoints.folder / TEMPORARY).exists()

@@ -21,6 +21,10 @@ class Augment:
     def __init__(
         self, *, views: dict[str, dict[str, Operation]], normalize: FittedNormalization, normalize_first: bool
     ):
+        for name, operations in ({"": None} if views is None else views).items():
+            if not isinstance(operations, dict):
+                path = f"augment.views.{name}".rstrip(".")
+                raise UserError(f"{path}={operations}: must list operations by name; {{}} is a view without changes")
         self.views, self.normalize, self.normalize_first = views, normalize, normalize_first
 
     def fit(self, pixels: np.ndarray) -> None:

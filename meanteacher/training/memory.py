@@ -1,0 +1,59 @@
+"""Whether a training step can fit into memory, told before it is tried: the system may end a process that takes all."""
+
+import copy
+
+import psutil
+import torch
+from torch import Tensor, nn
+
+from meanteacher.config.errors import UserError
+from meanteacher.config.faults import MEMORY_ADVICE
+from meanteacher.methods.base import Method
+
+BYTES = 4
+"""Of a float32 value. Activations in bf16 take half, and half of all activations is what a step keeps at least."""
+
+NEGLIGIBLE = 0.01
+"""Steps whose images alone take less than this share of the memory are not looked at."""
+
+
+def check_memory(method: Method, shape: tuple[int, int, int], labeled: int, unlabeled: int) -> None:
+    """Raise UserError if the images of a step and the activations that its gradient needs exceed all of the memory.
+
+    shape: [C, H, W] of the images. labeled, unlabeled: images in a step. The estimate is a lower bound, so that no run
+    is refused that could train.
+    """
+    device = next((parameter.device for parameter in method.parameters()), torch.device("cpu"))
+    images = labeled * len(method.views.labeled) + unlabeled * len(method.views.unlabeled)
+    pixels = images * BYTES * shape[0] * shape[1] * shape[2]
+    total = total_memory(device)
+    if pixels < NEGLIGIBLE * total:
+        return
+    needed = pixels if pixels > total else pixels + images * activation_bytes(method.student, shape, device) // 4
+    if needed > total:
+        sizes = f"{needed / 2**30:,.0f} GiB or more, of {total / 2**30:,.0f} GiB"
+        raise UserError(f"the {images} images of a step take {sizes}: {MEMORY_ADVICE}")
+
+
+def total_memory(device: torch.device) -> int:
+    """All memory in bytes, of the GPU or of the machine."""
+    if device.type == "cuda":
+        return torch.cuda.get_device_properties(device).total_memory
+    return psutil.virtual_memory().total
+
+
+def activation_bytes(network: nn.Module, shape: tuple[int, int, int], device: torch.device) -> int:
+    """The bytes of all layers' outputs for one image, in float32. No random numbers are drawn."""
+    sizes: list[int] = []
+
+    def add(module: nn.Module, inputs: tuple, output: object) -> None:
+        if isinstance(output, Tensor):
+            sizes.append(output.numel() * BYTES)
+
+    measured = copy.deepcopy(network).eval()
+    for module in measured.modules():
+        if not any(True for _ in module.children()):
+            module.register_forward_hook(add)
+    with torch.no_grad():
+        measured(torch.zeros(1, *shape, device=device))
+    return sum(sizes)
