@@ -1,9 +1,11 @@
 """The command `meanteacher audit RUN`: wrong labels, copies, and images of no class among the images of a run."""
 
 import argparse
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from meanteacher.config.errors import UserError
 from meanteacher.config.files import write_atomically
 from meanteacher.labeling.tables import refuse_to_overwrite, table_text
 
@@ -23,8 +25,11 @@ def audit(run: str | Path, *, out: Path | None = None, data: Path | None = None)
 
     out: the folder of the files, by default `audit` in the run folder. data: where the images are now, if not where the
     settings of the run say.
-    Raises UserError as `open_run` and `audit_run` do, and OSError where `out` cannot be written.
+    Raises UserError as `open_run` and `audit_run` do and if cleanlab is not installed, and OSError where `out` cannot
+    be written.
     """
+    if find_spec("cleanlab") is None:  # told before the images are read
+        raise UserError("meanteacher audit needs cleanlab; pip install -e '.[audit]' brings it")
     from meanteacher.labeling.audit_page import render_audit_page
     from meanteacher.labeling.findings import audit_run
     from meanteacher.labeling.run_images import open_run

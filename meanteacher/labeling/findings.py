@@ -51,8 +51,7 @@ class Audit:
 def audit_run(run: RunImages) -> Audit:
     """Look for label errors among the labeled and validation images, for their copies, and for foreign images.
 
-    Raises UserError if cleanlab is not installed, if the network has no features, and if fewer than two classes have
-    two labels each.
+    Raises UserError if the network has no features, and if fewer than two classes have two labels each.
     """
     network = load(run.folder)
     if network.classes != run.classes:

@@ -4,8 +4,6 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from meanteacher.config.errors import UserError
-
 NEIGHBORS = 10
 """The neighbors whose labels `neighbor_probabilities` counts; fewer where the classes have fewer images on average."""
 
@@ -48,7 +46,6 @@ def find_label_errors(labels: np.ndarray, probabilities: np.ndarray) -> LabelErr
     """The images whose label may be wrong.
 
     labels: int64 [N], 0 to K − 1, each class at least once; probabilities: float64 [N, K], out-of-sample.
-    Raises UserError if cleanlab is not installed.
     """
     confident, different = (reject_labels(labels, probabilities, rule) for rule in (CONFIDENT, DIFFERENT))
     quality = probabilities[np.arange(len(labels)), labels]
@@ -61,8 +58,6 @@ def find_label_errors(labels: np.ndarray, probabilities: np.ndarray) -> LabelErr
 
 def reject_labels(labels: np.ndarray, probabilities: np.ndarray, rule: str) -> np.ndarray:
     """The images that a rule of cleanlab's `find_label_issues` rejects: int64 [n]. See `find_label_errors`."""
-    try:
-        from cleanlab.filter import find_label_issues
-    except ImportError:
-        raise UserError("meanteacher audit needs cleanlab; pip install -e '.[audit]' brings it") from None
+    from cleanlab.filter import find_label_issues
+
     return np.flatnonzero(find_label_issues(labels, probabilities, filter_by=rule, n_jobs=1))
