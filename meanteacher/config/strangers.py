@@ -38,6 +38,9 @@ HARMLESS_LOGGING = {
 
 SAMPLERS = "optuna.samplers."
 
+CALLBACK = "meanteacher.sweeps.grid.CompareSearch"
+"""Compares the runs of a search; sweeps/sweep/search.yaml names it."""
+
 
 def refuse_strangers() -> None:
     """From now on in this process, `check_composed` every configuration that Hydra composes.
@@ -88,7 +91,9 @@ def is_given(key: str, value: Any, given: set[str]) -> bool:
 
 
 def is_harmless(key: str, value: Any) -> bool:
-    """Whether a yaml file may set this value: a sampler of Optuna with plain arguments."""
+    """Whether a yaml file may set this value: a sampler of Optuna with plain arguments, or this package's callback."""
+    if key == "hydra.callbacks" and isinstance(value, dict):
+        return all(node == {"_target_": CALLBACK} for node in value.values())
     if key != "hydra.sweeper.sampler" or not isinstance(value, dict):
         return False
     plain = all(not isinstance(v, dict | list) and "${" not in str(v) for v in value.values())

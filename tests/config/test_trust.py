@@ -4,6 +4,8 @@ import pytest
 import yaml
 from conftest import ROOT, TINY, command, parsed, settings
 from hydra import compose, initialize_config_dir
+from hydra.core.global_hydra import GlobalHydra
+from hydra.types import RunMode
 
 from meanteacher.config import cli, trust
 from meanteacher.config.errors import UserError
@@ -209,3 +211,12 @@ def test_a_strangers_folder_runs_nothing_through_the_command(tmp_path):
     assert done.returncode == 1 and done.stderr.count("\n") == 1
     assert done.stderr.startswith("error: hydra.callbacks: a yaml file may not set this")
     assert [path.name for path in tmp_path.iterdir()] == ["conf"]
+
+
+def test_the_sweeps_and_launchers_of_the_project_are_allowed():
+    with initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
+        loader = GlobalHydra.instance().config_loader()
+        sweeps = [f"sweep={path.stem}" for path in sorted((ROOT / "sweeps/sweep").glob("*.yaml"))]
+        launchers = ["hydra/launcher=submitit_slurm", "hydra/sweeper=optuna", "hydra/job_logging=default"]
+        for override in [*sweeps, *launchers]:
+            assert loader.load_configuration("config", [override], run_mode=RunMode.MULTIRUN)
