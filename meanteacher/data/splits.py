@@ -211,7 +211,7 @@ def parse_json(path: Path, text: str, data: Dataset, labeled_in_unlabeled: bool)
         unlabeled = None if unlabeled is None else parse_positions(unlabeled)
         identities = list(zip(content["labeled_names"], content["labeled_classes"], strict=True))
         images, dataset, classes = content["images"], content["dataset"], list(content.get("classes", data.classes))
-    except (ValueError, KeyError, TypeError, OverflowError) as error:
+    except (ValueError, KeyError, TypeError, OverflowError, RecursionError) as error:
         raise UserError(
             f"split={path}: not a split file of this program ({error!r}); use a split.json that it wrote"
         ) from None

@@ -27,7 +27,7 @@ def is_stored(path: Path, data: Dataset, split: Split, *, labeled_in_unlabeled: 
         json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         return False
-    except ValueError:
+    except (ValueError, RecursionError):
         log.warning("%s is damaged; it is written again, from the settings", path)
         return False
     except OSError as error:

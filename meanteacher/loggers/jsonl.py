@@ -46,6 +46,6 @@ def _lines_until(path: Path, step: int) -> list[bytes]:
         try:
             if line.endswith(b"\n") and json.loads(line)["step"] <= step:
                 lines.append(line)
-        except (ValueError, TypeError, KeyError):
+        except (ValueError, TypeError, KeyError, RecursionError):
             continue
     return lines

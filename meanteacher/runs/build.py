@@ -73,7 +73,7 @@ def construct_method(settings: Settings, *, channels: int, classes: int, images:
     module, _, name = settings.method["_target_"].rpartition(".")
     parameters = constructor_parameters(module, name) or {}
     try:
-        return build(settings.method, **{key: fact for key, fact in facts.items() if key in parameters})
+        method = build(settings.method, **{key: fact for key, fact in facts.items() if key in parameters})
     except InstantiationException as error:
         if isinstance(error.__cause__, AttributeError) and error.__cause__.name == "feature_channels":
             raise UserError(
@@ -81,6 +81,9 @@ def construct_method(settings: Settings, *, channels: int, classes: int, images:
                 "see meanteacher.models.Network"
             ) from None
         raise
+    if not isinstance(method, Method):
+        raise UserError(f"method._target_={settings.method['_target_']}: gives no meanteacher.methods.Method")
+    return method
 
 
 def build_method(settings: Settings, data: Dataset) -> Method:

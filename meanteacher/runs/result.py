@@ -7,7 +7,7 @@ import json
 import statistics
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
@@ -28,14 +28,17 @@ OPTIMIZERS = {"sgd": "torch.optim.SGD", "adam": "torch.optim.Adam", "adamw": "to
 """Optimizer functions of version 1, and the classes that replaced them."""
 
 
+Share = Annotated[float, Field(ge=0, le=1)]
+
+
 class Scores(BaseModel):
     """Scores of one network on one part of the data. Errors and the calibration error (ECE) are fractions."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    error_last: float
-    error_median_last_20: float | None = Field(None, description="missing where there were fewer than 20 evaluations")
-    error_best_on_test: float | None = Field(None, description="of the test part only; not for choosing between runs")
+    error_last: Share
+    error_median_last_20: Share | None = Field(None, description="missing where there were fewer than 20 evaluations")
+    error_best_on_test: Share | None = Field(None, description="of the test part only; not for choosing between runs")
     cross_entropy: float | None = None
     ece: float | None = None
     balanced_accuracy: float | None = Field(None, description="mean recall of the classes; of realistic runs only")
@@ -100,7 +103,7 @@ class Result(BaseModel):
         """The result in a file of any schema version. Raises UserError where there is none."""
         try:
             content = json.loads(path.read_text(encoding="utf-8"))
-        except (OSError, ValueError) as error:
+        except (OSError, ValueError, RecursionError) as error:
             raise UserError(f"{path}: not readable as JSON ({error}); repair the file or repeat the run") from None
         try:
             return cls.parse(content)

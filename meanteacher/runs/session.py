@@ -99,7 +99,7 @@ class Session:
             self.compiled = state["compiled"] if same_device and self.partition is None else self.compiled
             pieces = 1 if self.partition is None else self.partition.pieces
             same = state["threads"] == torch.get_num_threads() and state.get("pieces", 1) == pieces
-            self.bitwise = same_device and same
+            self.bitwise = same_device and same and state.get("bitwise", True)
 
     def build_trainer(self, state: dict | None, loggers: list[Logger]) -> Trainer:
         settings, keys = self.settings, self.settings.trainer
@@ -122,6 +122,7 @@ class Session:
             checkpoint_minutes=keys.checkpoint_minutes,
             checkpoints=self.checkpoints if self.ranks.main else None,
             state=state,
+            bitwise=self.bitwise,
             partition=self.partition,
         )
 

@@ -11,6 +11,19 @@ from meanteacher.config.errors import UserError
 
 log = logging.getLogger(__name__)
 
+FIELDS = {
+    "step": int,
+    "history": list,
+    "seconds": float,
+    "threads": int,
+    "device": str,
+    "precision": str,
+    "compiled": bool,
+    "method": dict,
+    "optimizer": dict,
+}
+"""What a run reads of its checkpoint, with the types."""
+
 CURRENT, PREVIOUS, TEMPORARY = "checkpoint.pt", "checkpoint.previous.pt", "checkpoint.tmp"
 
 
@@ -68,8 +81,10 @@ class Checkpoints:
             if damaged := archive.testzip():
                 raise ValueError(f"damaged: wrong checksum of {damaged}")
         state = torch.load(path, map_location=device, weights_only=True)
-        if state.get("digest", self.digest) != self.digest:
-            raise ValueError(f"it belongs to another run, {state['digest']}")
-        if self.split is not None and state.get("split", self.split) != self.split:
+        if not isinstance(state, dict) or state.get("digest") != self.digest:
+            raise ValueError("it belongs to another run or another version")
+        if self.split is not None and state.get("split") != self.split:
             raise ValueError("it was trained with other labeled images")
+        if wrong := [name for name, kind in FIELDS.items() if not isinstance(state.get(name), kind)]:
+            raise ValueError(f"it is not complete: {wrong[0]}")
         return state

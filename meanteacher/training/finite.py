@@ -10,8 +10,8 @@ from meanteacher.config.errors import UserError
 from meanteacher.training.ranks import Ranks
 
 ADVICE = (
-    "lower optimizer.lr or use trainer.precision=fp32; the last checkpoint is from before, and the same command "
-    "unchanged would diverge again"
+    "lower optimizer.lr or use trainer.precision=fp32; no checkpoint holds such a state, but the same command would "
+    "diverge again"
 )
 
 Describe = Callable[[], str]

@@ -24,8 +24,9 @@ class Trainer:
     bits.
 
     eval_every, log_every: in steps; both also happen after the last step. checkpoints: where the state is saved, or
-    None to save none. state: from `Checkpoints.load`, or None to start anew. partition: how each batch is divided
-    among the processes of the run, which train, evaluate and stop at the same steps; None for a single process.
+    None to save none. state: from `Checkpoints.load`, or None to start anew. bitwise: whether all steps so far gave the
+    bits of a run that never stopped, kept in the checkpoint. partition: how each batch is divided among the processes
+    of the run, which train, evaluate and stop at the same steps; None for a single process.
     """
 
     def __init__(
@@ -40,6 +41,7 @@ class Trainer:
         checkpoint_minutes: float,
         checkpoints: Checkpoints | None,
         state: dict | None,
+        bitwise: bool = True,
         partition: Partition | None = None,
     ):
         self.train_step, self.evaluator, self.loggers = train_step, evaluator, loggers
@@ -48,6 +50,7 @@ class Trainer:
         self.checkpoint_seconds, self.checkpoints = checkpoint_minutes * 60, checkpoints
         self.step, self.history, self.stopwatch = 0, [], Stopwatch(train_step.device)
         self.evaluated_step: int | None = None
+        self.bitwise = bitwise
         if state is not None:
             self.step, self.history, self.stopwatch.seconds = state["step"], state["history"], state["seconds"]
         self.estimator = TimeEstimator(
@@ -192,6 +195,7 @@ class Trainer:
             "history": self.history,
             "seconds": self.stopwatch.read(),
             "threads": torch.get_num_threads(),
+            "bitwise": self.bitwise,
             "pieces": 1 if self.partition is None else self.partition.pieces,
             **self.train_step.state_dict(),
         }

@@ -120,7 +120,8 @@ def test_a_result_of_any_json(content):
 def test_a_checkpoint_with_other_bytes(tmp_path_factory, data):
     folder = tmp_path_factory.getbasetemp()
     checkpoints = Checkpoints(folder, "abc")
-    state = {"step": 3, "weights": torch.arange(20.0)}
+    state = {"step": 3, "history": [], "seconds": 1.0, "threads": 1, "device": "cpu", "precision": "fp32"}
+    state |= {"compiled": False, "method": {}, "optimizer": {}, "weights": torch.arange(20.0)}
     checkpoints.save(state)
     (folder / PREVIOUS).unlink(missing_ok=True)
     content = bytearray((folder / CURRENT).read_bytes())

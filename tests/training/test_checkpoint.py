@@ -14,7 +14,9 @@ CPU = torch.device("cpu")
 
 
 def state(step: int) -> dict:
-    return {"step": step, "weights": torch.arange(1000.0) + step, "history": [{"step": step, "train/loss": 0.5}]}
+    weights = torch.arange(1000.0) + step
+    about = {"seconds": 1.0, "threads": 1, "device": "cpu", "precision": "fp32", "compiled": False, "method": {}}
+    return about | {"optimizer": {}, "step": step, "weights": weights, "history": [{"step": step, "train/loss": 0.5}]}
 
 
 @pytest.fixture
@@ -70,7 +72,13 @@ def test_a_malicious_pickle_is_not_used(checkpoints, caplog, tmp_path):
 
 def test_another_runs_checkpoint_is_not_used(checkpoints, caplog):
     assert Checkpoints(checkpoints.folder, "xyz").load(CPU) is None
-    assert caplog.text.count("it belongs to another run, abc") == 2
+    assert caplog.text.count("it belongs to another run") == 2
+
+
+@pytest.mark.parametrize("changes", [{"step": "x"}, {"history": None}, {"digest": None}, {"method": 3}])
+def test_a_checkpoint_of_other_content_is_not_used(checkpoints, caplog, changes):
+    torch.save(state(3) | {"digest": "abc"} | changes, checkpoints.folder / CURRENT)
+    assert same(checkpoints.load(CPU), 1) and "checkpoint.pt is not used" in caplog.text
 
 
 def test_two_damaged_checkpoints_are_both_told(checkpoints, caplog):
