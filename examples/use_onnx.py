@@ -18,8 +18,12 @@ def main(model: str, paths: list[str]) -> None:
     (images,) = session.get_inputs()  # uint8 [N, H, W, C] of any size
     mode = "RGB" if images.shape[3] == 3 else "L"
     for path in paths:
-        with Image.open(path) as file:
-            pixels = np.asarray(ImageOps.exif_transpose(file).convert(mode))
+        try:
+            with Image.open(path) as file:
+                pixels = np.asarray(ImageOps.exif_transpose(file).convert(mode))
+        except Exception as error:  # Pillow's decoders raise errors of many types
+            print(f"{path}\tcannot be read ({error})")
+            continue
         batch = pixels.reshape(1, *pixels.shape[:2], -1)
         (probabilities,) = session.run(None, {images.name: batch})
         best = int(probabilities[0].argmax())

@@ -33,7 +33,7 @@ def describe_os_error(error: OSError, place: Path | None = None) -> str | None:
             f"{where}: cannot be written ({error.strerror}); make room, or use another output=; then rerun the command"
         )
     if error.errno in ACCESS:
-        return f"{where}: cannot be used ({error.strerror}); give access to it, or choose another folder with output="
+        return f"{where}: cannot be used ({error.strerror}); give access to it, or choose another folder"
     return f"{where}: {error.strerror}; check the path, or choose another one"
 
 

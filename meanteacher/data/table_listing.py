@@ -92,11 +92,16 @@ def image_name(path: str, folder: Path) -> str:
     return absolute if os.path.isabs(os.path.expanduser(path)) and relative.startswith("../") else relative
 
 
+def likely_delimiter(header: str) -> str:
+    """The most frequent of comma, semicolon (as some spreadsheets write) and tab in the first line of a table."""
+    return max(",;\t", key=header.count)
+
+
 def _parse(source: Path) -> tuple[list[tuple[int, str, str, str]], list[str]]:
     """Line, path, label and part of each row as written, and notes."""
     try:
         text = source.read_text(encoding="utf-8-sig")
-        delimiter = max(",;\t", key=text.partition("\n")[0].count)
+        delimiter = likely_delimiter(text.partition("\n")[0])
         reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True)
         table = [(reader.line_num, fields) for fields in reader if any(field.strip() for field in fields)]
     except UnicodeDecodeError as error:

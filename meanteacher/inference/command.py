@@ -63,6 +63,7 @@ def main(arguments: list[str]) -> int:
     options = parse(arguments)
     log_to_console(logging.INFO)
     images = list_inputs(options.images)
+    refuse_to_replace_inputs(options.csv, [*options.images, *(image.path for image in images)])
     with open_output(options.csv, options.force) as file:
         from meanteacher.inference.loading import load
 
@@ -83,6 +84,12 @@ def main(arguments: list[str]) -> int:
     if tally.broken:
         log.warning("%d of %d images cannot be read: see the column error", tally.broken, len(images))
     return 1 if tally.broken == len(images) else 0
+
+
+def refuse_to_replace_inputs(output: Path | None, inputs: list[str]) -> None:
+    """Raise UserError if the file to write is one of those to read, even with --force."""
+    if output is not None and os.path.realpath(output) in map(os.path.realpath, inputs):
+        raise UserError(f"--csv {output}: is an input; choose another file")
 
 
 @contextlib.contextmanager

@@ -56,7 +56,11 @@ def channels_first(images: np.ndarray | Tensor) -> Tensor:
     if str(images.dtype) not in ("uint8", "torch.uint8") or channels not in (1, 3, 4):
         kind = "array" if is_array else "tensor"
         raise UserError(f"images: cannot be the {kind} {images.dtype} {list(images.shape)}; {ONE_OF}")
-    return torch.from_numpy(np.ascontiguousarray(images)).view(shape).movedim(-1, -3) if is_array else images
+    return (
+        torch.from_numpy(np.require(images, requirements=["C", "W"])).view(shape).movedim(-1, -3)
+        if is_array
+        else images
+    )
 
 
 class ImageReader:

@@ -8,6 +8,7 @@ from typing import NamedTuple
 
 from meanteacher.config.errors import UserError
 from meanteacher.data.folder_listing import SUFFIXES
+from meanteacher.data.table_listing import likely_delimiter
 
 
 class InputImage(NamedTuple):
@@ -65,7 +66,9 @@ def read_table(path: Path) -> list[InputImage]:
     """The images in the column `path` of a CSV file. Raises UserError if there are none or it cannot be read."""
     try:
         with path.open(newline="", encoding="utf-8-sig") as file:
-            rows = csv.DictReader(file)
+            delimiter = likely_delimiter(file.readline())
+            file.seek(0)
+            rows = csv.DictReader(file, delimiter=delimiter)
             if "path" not in (rows.fieldnames or []):
                 columns = ", ".join(rows.fieldnames or []) or "none"
                 raise UserError(f"{path}: has no column `path` (its columns: {columns}); name the images' column so")

@@ -1,6 +1,7 @@
 """The pictures of the page: images as training will see them, as data URIs."""
 
 import base64
+import warnings
 from dataclasses import dataclass
 from io import BytesIO
 
@@ -94,6 +95,7 @@ def make_picture(findings: Findings, row: int, size: int, resize: str) -> Pictur
     """One image, resized as training will do it."""
     from PIL import Image
 
+    warnings.simplefilter("ignore", Image.DecompressionBombWarning)
     source = findings.source
     with Image.open(source.path(row)) as file:
         pixels = resize_image(reduce_image(file, size), image_size=size, resize=resize)

@@ -60,6 +60,22 @@ def test_a_table_of_paths_is_relative_to_its_folder(predict, images):
     assert "1 of 3 images cannot be read: see the column error" in lines
 
 
+def test_a_table_with_semicolons_is_read_and_never_replaced(predict, images):
+    table = images / "semicolons.csv"
+    table.write_text("path;label\ntest/blue/00.png;blue\n")
+    assert [row["path"] for row in predict(table)[1]] == ["test/blue/00.png"]
+    status, _, lines = predict(table, "--csv", table, "--force")
+    assert status == 1 and lines == [f"error: --csv {table}: is an input; choose another file"]
+    assert table.read_text().startswith("path;label")
+
+
+def test_a_read_only_array_gives_no_warning(finished_run, recwarn):
+    pixels = np.full((9, 9, 3), 7, np.uint8)
+    pixels.setflags(write=False)
+    meanteacher.load(finished_run).predict(pixels)
+    assert not [warning for warning in recwarn if "writable" in str(warning.message)]
+
+
 def test_broken_images_are_rows_and_only_broken_images_are_a_failure(predict, images, tmp_path):
     whole = (images / "test/blue/00.png").read_bytes()
     (tmp_path / "half.png").write_bytes(whole[: len(whole) // 2])
