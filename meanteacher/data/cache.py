@@ -5,12 +5,14 @@ Everything is in `data_dir/cache`, which may be deleted at any time and is rebui
 
 import contextlib
 import json
+import logging
 import mmap
 import os
 import shutil
 import sys
 import textwrap
 import weakref
+import zlib
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -21,10 +23,15 @@ from meanteacher.config.errors import UserError
 from meanteacher.config.files import write_atomically
 from meanteacher.data.images import Dataset, Images
 
+log = logging.getLogger(__name__)
+
 _FORMAT = 1
 """Increase this number when the decoded images change: caches of another format are rebuilt."""
 
 _PARTS = ("train", "test")
+_FILES = ("train.npy", "test.npy", "train_targets.npy", "test_targets.npy")
+_VERIFIED_BYTES = 2**31
+"""Larger files are not verified at each start: reading them would take seconds."""
 _CHUNK = 64
 _BYTES_PER_THREAD = 4096
 
@@ -63,8 +70,9 @@ def load_or_decode(*, directory: Path, key: str, decode: Callable[[Path], Datase
     decode: a function of an empty folder that returns a Dataset whose pixels were made by `allocate` in that folder.
 
     The folder gets its final name when it is complete, so a process that is killed leaves no partial cache behind. If
-    several processes need the same data set, one decodes it while the others wait. An incomplete or unreadable cache
-    is rebuilt. Raises UserError if `directory` cannot be written to; reading an existing cache needs no write access.
+    several processes need the same data set, one decodes it while the others wait. A cache that is incomplete,
+    unreadable or does not have its checksums is rebuilt. Raises UserError if `directory` cannot be written to; reading
+    an existing cache needs no write access.
     """
     final = directory / "cache" / key
     dataset = _load(final)
@@ -203,6 +211,7 @@ def _save(*, folder: Path, dataset: Dataset) -> None:
         "notes": dataset.notes,
         "broken": dataset.broken,
         "names": {part: getattr(dataset, part).names for part in _PARTS},
+        "checksums": {name: _checksum(folder / name) for name in _FILES},
     }
     (folder / "index.json").write_text(json.dumps(index), encoding="utf-8")
 
@@ -213,11 +222,26 @@ def _load(folder: Path) -> Dataset | None:
         index = json.loads((folder / "index.json").read_text(encoding="utf-8"))
         if index["format"] != _FORMAT:
             return None
+        for name, checksum in index.get("checksums", {}).items():  # caches from before have none
+            if _checksum(folder / name) != checksum:
+                log.warning("%s is damaged; the images are read again", folder / name)
+                return None
         parts = {part: _load_part(folder=folder, part=part, names=index["names"][part]) for part in _PARTS}
         stored = {field: index[field] for field in ("name", "classes", "notes")}
         return Dataset(**stored, broken=index.get("broken", {}), **parts)
     except (OSError, ValueError, EOFError, KeyError, TypeError, UserError):
         return None
+
+
+def _checksum(path: Path) -> int | None:
+    """The CRC-32 of a file, read without adding to the resident memory; None for a large file."""
+    if path.stat().st_size > _VERIFIED_BYTES:
+        return None
+    checksum = 0
+    with path.open("rb") as file:
+        while chunk := file.read(2**22):
+            checksum = zlib.crc32(chunk, checksum)
+    return checksum
 
 
 def _load_part(*, folder: Path, part: str, names: list[str]) -> Images:

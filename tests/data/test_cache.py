@@ -52,6 +52,17 @@ def test_cache_is_rebuilt_when_incomplete_or_unreadable(tmp_path, name, damage):
     assert load_or_decode(directory=tmp_path, key="k", decode=None).train.pixels.max() == 2
 
 
+@pytest.mark.parametrize(("name", "at"), [("train.npy", -1), ("train_targets.npy", -8), ("test.npy", -5)])
+def test_cache_with_a_changed_value_is_rebuilt_with_a_warning(tmp_path, caplog, name, at):
+    load_or_decode(directory=tmp_path, key="k", decode=small)
+    path = tmp_path / "cache" / "k" / name
+    content = bytearray(path.read_bytes())
+    content[at] ^= 1
+    path.write_bytes(content)
+    assert load_or_decode(directory=tmp_path, key="k", decode=lambda f: small(f, value=2)).train.pixels.max() == 2
+    assert f"{path} is damaged; the images are read again" in caplog.text
+
+
 def test_cache_with_inconsistent_parts_is_rebuilt(tmp_path):
     load_or_decode(directory=tmp_path, key="k", decode=small)
     os.replace(tmp_path / "cache" / "k" / "test.npy", tmp_path / "cache" / "k" / "train.npy")
