@@ -13,7 +13,7 @@ from meanteacher.training.checkpoint import CURRENT, PREVIOUS
 
 log = logging.getLogger(__name__)
 
-FILES = ("result.json", "split.json", CURRENT, PREVIOUS)
+FILES = ("result.json", "split.json", "run.log", CURRENT, PREVIOUS)
 """A directory with any of these files holds a run."""
 
 
