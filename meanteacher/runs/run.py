@@ -9,7 +9,7 @@ from pathlib import Path
 import yaml
 
 from meanteacher.config.console import only_errors
-from meanteacher.config.errors import UserError
+from meanteacher.config.errors import UserError, first_line
 from meanteacher.config.faults import explain
 from meanteacher.config.files import write_atomically
 from meanteacher.config.settings import Choices, Settings
@@ -121,7 +121,7 @@ def add_missing_files(settings: Settings, choices: Choices, run_dir: RunDir, res
             raise UserError("its last checkpoint is missing")
         by_class = session.scores_by_class()
     except (UserError, RuntimeError, KeyError) as error:  # a checkpoint of other code has other names or shapes
-        reason = str(error).splitlines()[0]
+        reason = first_line(error)
         log.warning("%s cannot be added to this run (%s); fresh=true repeats the run", missing, reason)
         return
     write_files(session, result.replace(by_class=by_class))
