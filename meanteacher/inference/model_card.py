@@ -7,8 +7,8 @@ from tabulate import tabulate
 
 from meanteacher.inference.export_check import Agreement
 from meanteacher.inference.predictor import Predictor
-from meanteacher.runs.class_scores import wilson_interval
 from meanteacher.runs.result import ClassScores, Result
+from meanteacher.training.calibration import wilson_interval
 
 ONNX_USE = """import json
 import numpy as np

@@ -30,14 +30,6 @@ def confusion_counts(predicted: np.ndarray, targets: np.ndarray, classes: int) -
     return np.bincount(targets * classes + predicted, minlength=classes**2).reshape(classes, classes)
 
 
-def wilson_interval(hits: int, images: int) -> tuple[float, float]:
-    """The 95 % confidence interval of a fraction (Wilson 1927). images: at least 1."""
-    from scipy.stats import binomtest
-
-    interval = binomtest(hits, images).proportion_ci(method="wilson")
-    return float(interval.low), float(interval.high)
-
-
 def class_scores(logits: Tensor, targets: np.ndarray, classes: list[str], unknown: Tensor | None) -> dict:
     """Fields of `Scores`: balanced accuracy, recall of each class by name, and AUROC of unknown classes, as fractions.
 
