@@ -37,9 +37,10 @@ def run(
     """Train or resume the run that `settings` describe in the directory `path`, or report it if it is finished.
 
     choices: the options that the settings came from; command: what repeats this run; show_progress: show a progress
-    bar; wait: wait while another process trains the same run. ranks: the processes of the run, of which this is the
-    main one; the others call `follow`. Raises RunningElsewhere without waiting, and UserError
-    for bad input; result.json then says `failed`, and the directory keeps everything computed so far.
+    bar, and write the files that an earlier version did not leave for a finished run; wait: wait while another process
+    trains the same run; ranks: the processes of the run, of which this is the main one; the others call `follow`.
+    Raises RunningElsewhere without waiting, and UserError for bad input; result.json then says `failed`, and the
+    directory keeps everything computed so far.
     """
     with (
         RunDir(path, settings.digest, settings.fresh, wait=wait) as run_dir,
@@ -61,7 +62,7 @@ def run(
 
 
 def follow(settings: Settings, choices: Choices, path: Path, ranks: Ranks) -> None:
-    """What a process of a run does that is not its main one: train together with it. It writes no files.
+    """Train as a process of a run that is not its main one, together with that one. Writes no files.
 
     Raises UserError for bad input, and LostProcess if the main process ends.
     """

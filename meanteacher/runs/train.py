@@ -90,12 +90,11 @@ def train(root: DictConfig, swept: bool) -> float | None:
     settings, choices = compose_run(root, hydra_config, hydra_config.job.name if swept else None)
     if sentence := missing_tuning(choices):
         log.warning("note    %s", sentence)
-    from meanteacher.runs.devices import run_on_devices
+    from meanteacher.runs.devices import Job, run_on_devices
 
     command = command_of_job(hydra_config) if swept else command_line()
     wait = swept and runs_elsewhere(hydra_config) == "wait"
-    folder = Path(hydra_config.runtime.output_dir)
-    result = run_on_devices(settings, choices, folder, command, show_progress=not swept, wait=wait)
+    result = run_on_devices(Job(settings, choices, Path(hydra_config.runtime.output_dir), command, swept), wait)
     if result is None:
         return None
     if result.status == "interrupted":
