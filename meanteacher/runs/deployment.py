@@ -23,10 +23,10 @@ MOST_VALUES = 1000
 
 
 class Calibration(BaseModel):
-    """How sure a network is of the validation images, with probabilities of softmax(logits / temperature).
+    """The confidence of a network in its predictions for the validation images, after temperature scaling.
 
-    One entry per validation image: `confidence` is the largest probability, `correct` whether its class is the true
-    one, and `true_probability` the probability of the true class.
+    The probabilities are softmax(logits / temperature). One entry per validation image: `confidence` is the largest
+    probability, `correct` whether its class is the true one, and `true_probability` the probability of the true class.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)

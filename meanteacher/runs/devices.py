@@ -23,7 +23,7 @@ from meanteacher.training import signals
 from meanteacher.training.ranks import ALONE, Ranks
 
 GRACE_SECONDS = 10
-"""After one process has failed, the time that the others have to notice and to write what is left to write."""
+"""After one process has failed, the time that the others have to notice it and to finish writing their files."""
 
 POLL_SECONDS = 0.1
 
@@ -87,7 +87,7 @@ def count_devices(trainer: TrainerSettings) -> int:
 
 
 def use_slurm_step() -> None:
-    """Set for a task of a Slurm step with several tasks what torchrun sets for a process."""
+    """In a task of a Slurm step with several tasks, set the environment variables that torchrun sets for a process."""
     environment = os.environ
     if int(environment.get("SLURM_STEP_NUM_TASKS", 1)) < 2 or "RANK" in environment:
         return

@@ -81,10 +81,10 @@ def train(
     try:
         run_dir.write_result(result)
         write_atomically(path / "config.yaml", yaml.safe_dump(settings.as_dict(), sort_keys=False))
-        with ranks.noticing_losses():
+        with ranks.detect_lost_process():
             session = Session(settings, choices, run_dir, show_progress, ranks)
             measured = result.replace(**session.fit())
-        if measured.status == "finished":  # which is written last, so that a run stopped here is completed later
+        if measured.status == "finished":  # result.json is written last, so that a run stopped here is completed later
             pictures = write_files(session, measured)
         result = measured.replace(wall_seconds=time.time() - began)
         run_dir.write_result(result)

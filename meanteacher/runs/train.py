@@ -132,7 +132,11 @@ def main(arguments: list[str]) -> int:
 
 
 def check_arguments(arguments: list[str]) -> None:
-    """Raise UserError for `+key=value` and `~key`, which would pass the check for unknown keys, and for no group."""
+    """Raise UserError for an override that Hydra would accept but a run cannot use.
+
+    These are `+key=value` and `~key`, which would pass the check for unknown keys, a required group without an option,
+    and a value without a key.
+    """
     for argument in arguments:
         key, _, value = argument.partition("=")
         if argument.startswith(("+", "~")) and not key.lstrip("+~").startswith(("hydra.", "hydra/")):
