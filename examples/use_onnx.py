@@ -19,15 +19,12 @@ def main(model: str, paths: list[str]) -> None:
     mode = "RGB" if images.shape[3] == 3 else "L"
     for path in paths:
         try:
-            with Image.open(path) as file:
-                pixels = np.asarray(ImageOps.exif_transpose(file).convert(mode))
+            pixels = np.asarray(ImageOps.exif_transpose(Image.open(path)).convert(mode))
         except Exception as error:  # Pillow's decoders raise errors of many types
             print(f"{path}\tcannot be read ({error})")
             continue
-        batch = pixels.reshape(1, *pixels.shape[:2], -1)
-        (probabilities,) = session.run(None, {images.name: batch})
-        best = int(probabilities[0].argmax())
-        print(f"{path}\t{classes[best]}\t{probabilities[0, best]:.4f}")
+        (probabilities,) = session.run(None, {images.name: pixels.reshape(1, *pixels.shape[:2], -1)})
+        print(f"{path}\t{classes[probabilities.argmax()]}\t{probabilities.max():.4f}")
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""`python -m meanteacher …` is the command `meanteacher …`; torchrun starts it so."""
+"""`python -m meanteacher …` runs the command `meanteacher …`; torchrun starts it this way."""
 
 import sys
 

@@ -1,5 +1,13 @@
-"""The one error a user is meant to see: what is wrong, where, and what to do, in one line."""
+"""The one error a user is meant to see, and the messages of other errors, each in one line."""
 
 
 class UserError(Exception):
-    """Bad input. `run.py` prints its text as one line and exits with status 1; nothing else is caught there."""
+    """Bad input: what is wrong, where, and what to do, in one line.
+
+    `run.py` prints the text and exits with status 1; nothing else is caught there.
+    """
+
+
+def first_line(error: BaseException) -> str:
+    """The first line of an error's message, or the name of its type if the message is empty."""
+    return (str(error).splitlines() or [type(error).__name__])[0]

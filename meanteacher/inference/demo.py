@@ -105,7 +105,7 @@ def describe(predictor: "Predictor") -> str:
 
 
 def import_gradio() -> Any:
-    """Gradio, which then sends nothing to its makers. Raises UserError if it is not installed."""
+    """Import Gradio with its telemetry turned off. Raises UserError if it is not installed."""
     os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"
     os.environ["HF_HUB_DISABLE_TELEMETRY"] = "1"
     try:

@@ -6,9 +6,13 @@ import os
 import shutil
 import tempfile
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from meanteacher.config.console import log_to_console
 from meanteacher.config.errors import UserError
+
+if TYPE_CHECKING:
+    from meanteacher.runs.result import Result
 
 log = logging.getLogger(__name__)
 
@@ -48,7 +52,7 @@ def export(run: Path, format: str, out: Path, *, network: str | None, license: s
     """
     from meanteacher.inference.loading import read_finished
 
-    read_finished(run)
+    result = read_finished(run)
     if out.exists() and (not out.is_dir() or (any(out.iterdir()) and not force)):
         raise UserError(f"{out}: exists; choose another --out" + (", or --force" if out.is_dir() else ""))
     new_parent = not out.parent.exists()
@@ -58,7 +62,7 @@ def export(run: Path, format: str, out: Path, *, network: str | None, license: s
     except OSError as error:
         raise UserError(f"{out}: cannot be written ({error.strerror}); choose another --out") from None
     try:
-        write(run, format, temporary, network, license)
+        write(run, result, format, temporary, network, license)
         move_files(temporary, out)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
@@ -68,17 +72,16 @@ def export(run: Path, format: str, out: Path, *, network: str | None, license: s
         log.info("file    %s (%s kB)", path, f"{path.stat().st_size / 1000:,.0f}")
 
 
-def write(run: Path, format: str, folder: Path, network: str | None, license: str) -> None:
-    """Write and compare all files in `folder`."""
+def write(run: Path, result: "Result", format: str, folder: Path, network: str | None, license: str) -> None:
+    """Write the files into `folder` and compare the exported one with PyTorch. result: of the run."""
     import json
 
     from meanteacher.inference import export_check, export_formats, model_card
     from meanteacher.inference.deployable import Deployable
-    from meanteacher.inference.loading import load, read_finished, read_settings
+    from meanteacher.inference.loading import load, read_settings
 
     predictor = load(run, network=network, device="cpu")
     predictor.precision = "fp32"
-    result = read_finished(run)
     settings = read_settings(result, run)
     channels = predictor.image_shape[0]
     deployable = Deployable(

@@ -18,7 +18,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from meanteacher.config.errors import UserError
+from meanteacher.config.errors import UserError, first_line
 from meanteacher.config.settings import Settings
 from meanteacher.inference.deployable import Deployable
 from meanteacher.runs.build import build
@@ -109,8 +109,9 @@ def write_safetensors(deployable: Deployable, folder: Path, channels: int, confi
     try:
         load_model(network, path)
     except RuntimeError as error:
-        reason = str(error).splitlines()[0]
-        raise UserError(f"safetensors: the method has changed the network ({reason}); use onnx or pt2") from None
+        raise UserError(
+            f"safetensors: the method has changed the network ({first_line(error)}); use onnx or pt2"
+        ) from None
     rebuilt = Deployable(
         network=network.eval(),
         normalize=deployable.normalize,

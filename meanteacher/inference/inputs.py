@@ -71,7 +71,9 @@ def read_table(path: Path) -> list[InputImage]:
             rows = csv.DictReader(file, delimiter=delimiter)
             if "path" not in (rows.fieldnames or []):
                 columns = ", ".join(rows.fieldnames or []) or "none"
-                raise UserError(f"{path}: has no column `path` (its columns: {columns}); name the images' column so")
+                raise UserError(
+                    f"{path}: has no column `path` (its columns: {columns}); rename the column of the images to `path`"
+                )
             names = [row["path"] for row in rows]
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         reason = getattr(error, "strerror", None) or str(error)

@@ -7,7 +7,7 @@ from hydra.errors import InstantiationException
 from pydantic import ValidationError
 from torch import nn
 
-from meanteacher.config.errors import UserError
+from meanteacher.config.errors import UserError, first_line
 from meanteacher.config.settings import Settings
 from meanteacher.inference.predictor import Predictor
 from meanteacher.runs.build import SkipRandomInitialization, build, build_average, choose_eval_batch, construct_method
@@ -101,7 +101,7 @@ def load_networks(settings: Settings, deployment: Deployment, result: Result, fo
     try:
         state = Checkpoints(folder, result.digest).read(path, torch.device("cpu"))
     except Exception as error:  # torch, pickle and zipfile raise errors of many types for damaged files
-        reason = getattr(error, "strerror", None) or (str(error) or type(error).__name__).splitlines()[0]
+        reason = getattr(error, "strerror", None) or first_line(error)
         raise UserError(f"{path}: cannot be read ({reason}); copy it from the original run folder") from None
     if deployment.digest != result.digest or state["step"] != result.steps:
         raise UserError(f"{folder}: {CURRENT}, {FILE} and result.json belong to different runs; copy the folder again")
@@ -116,9 +116,8 @@ def load_networks(settings: Settings, deployment: Deployment, result: Result, fo
         if average:
             average.load_state_dict(state["average"])
     except (InstantiationException, ImportError, RuntimeError, KeyError, TypeError) as error:
-        cause = error.__cause__ or error
         raise UserError(
             f"{folder}: its networks cannot be rebuilt by this version of the code "
-            f"({(str(cause) or type(cause).__name__).splitlines()[0]}); use the code of commit {result.commit}"
+            f"({first_line(error.__cause__ or error)}); use the code of commit {result.commit}"
         ) from error
     return method.eval_models() | ({"average": average.model} if average else {})

@@ -7,8 +7,9 @@ from tabulate import tabulate
 
 from meanteacher.inference.export_check import Agreement
 from meanteacher.inference.predictor import Predictor
-from meanteacher.runs.class_scores import wilson_interval
+from meanteacher.runs.page_text import FEW_IMAGES
 from meanteacher.runs.result import ClassScores, Result
+from meanteacher.training.calibration import wilson_interval
 
 ONNX_USE = """import json
 import numpy as np
@@ -171,8 +172,10 @@ def limits(result: Result, predictor: Predictor) -> list[str]:
     if not predictor.calibration:
         lines.append("The probabilities are not calibrated; do not read them as frequencies.")
     scores = (result.by_class or {}).get(predictor.network, {})
-    if few := [name for name, each in scores.items() if each.images < 30]:
-        lines.append(f"Fewer than 30 test images, so that their numbers are uncertain: {escape(', '.join(few))}.")
+    if few := [name for name, each in scores.items() if each.images < FEW_IMAGES]:
+        lines.append(
+            f"Fewer than {FEW_IMAGES} test images, so that their numbers are uncertain: {escape(', '.join(few))}."
+        )
     if weak := [f"{name} ({100 * each.recall:.0f} %)" for name, each in scores.items() if is_weak(each)]:
         lines.append(f"Less than half of the test images are recognized of: {escape(', '.join(weak))}.")
     return lines

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import wandb
 
-from meanteacher.config.errors import UserError
+from meanteacher.config.errors import UserError, first_line
 from meanteacher.config.files import write_atomically
 from meanteacher.loggers.dashboard_json import to_json
 
@@ -145,8 +145,7 @@ def save(views: dict[str, "ws.Workspace | wr.Report"]) -> None:
     except UserError:
         raise
     except Exception as error:  # wandb-workspaces raises plain Exception
-        reason = (str(error) or type(error).__name__).splitlines()[0]
-        raise UserError(f"W&B did not accept it: {reason}") from error
+        raise UserError(f"W&B did not accept it: {first_line(error)}") from error
 
 
 def parse(arguments: list[str]) -> argparse.Namespace:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import psutil
 
 from meanteacher.config.digest import flatten
-from meanteacher.config.errors import UserError
+from meanteacher.config.errors import UserError, first_line
 from meanteacher.config.types import Literal
 from meanteacher.loggers import Logger, RunInfo
 
@@ -110,7 +110,7 @@ class Wandb(Logger):
             self._run = self._open(run, "online")
         except (wandb.errors.CommError, TimeoutError) as error:
             _end_service()  # otherwise it keeps the run id reserved
-            return (str(error) or type(error).__name__).splitlines()[0]
+            return first_line(error)
         return None
 
     def _open(self, run: RunInfo, mode: str) -> "wandb.Run":

@@ -1,4 +1,4 @@
-"""The layers of a network by depth, and learning rates that fall with the distance from the classifier."""
+"""The parameters of a network by layer, for learning rates that fall with the distance from the classifier."""
 
 from collections.abc import Iterator
 

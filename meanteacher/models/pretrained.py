@@ -7,7 +7,7 @@ from urllib.parse import urlsplit
 
 from torch import Tensor
 
-from meanteacher.config.errors import UserError
+from meanteacher.config.errors import UserError, first_line
 
 PRETRAINED = "pretrained"
 """The value of `weights` for the weights that the library itself offers for the network."""
@@ -45,7 +45,3 @@ def describe_missing(name: str, page: str, reason: str) -> str:
         f"model.weights=pretrained: the weights of {name} could not be loaded ({reason}); download the file from "
         f"{page} on a machine with a network, and set model.weights=FILE"
     )
-
-
-def first_line(error: Exception) -> str:
-    return (str(error).splitlines() or [type(error).__name__])[0]

@@ -8,8 +8,8 @@ from typing import Any
 from torch import nn
 
 from meanteacher.config.checks import nearest
-from meanteacher.config.errors import UserError
-from meanteacher.models.pretrained import PRETRAINED, describe_missing, first_line, is_reachable
+from meanteacher.config.errors import UserError, first_line
+from meanteacher.models.pretrained import PRETRAINED, describe_missing, is_reachable
 from meanteacher.models.weights import WeightsInput, load_fitting, read_config, read_weights
 
 

@@ -7,7 +7,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
-from meanteacher.config.errors import UserError
+from meanteacher.config.errors import UserError, first_line
 
 WRAPPERS = ("state_dict_ema", "model_ema", "state_dict", "model", "model_state_dict", "net")
 """Keys under which training programs keep the weights in their checkpoints, the averaged weights first."""
@@ -45,8 +45,7 @@ def read_weights(path: Path) -> dict[str, Tensor]:
         else:
             stored = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:
-        reason = (str(error).splitlines() or [type(error).__name__])[0]
-        raise UserError(f"model.weights={path}: cannot be read ({reason})") from None
+        raise UserError(f"model.weights={path}: cannot be read ({first_line(error)})") from None
     if isinstance(stored, dict):
         inner = next((stored[key] for key in WRAPPERS if isinstance(stored.get(key), dict)), stored)
         tensors = {strip(name): value for name, value in inner.items() if isinstance(value, Tensor)}

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from meanteacher.config.errors import UserError
+from meanteacher.config.errors import UserError, first_line
 from meanteacher.config.files import write_atomically
 from meanteacher.config.types import Resize
 
@@ -23,10 +23,10 @@ MOST_VALUES = 1000
 
 
 class Calibration(BaseModel):
-    """How sure a network is of the validation images, with probabilities of softmax(logits / temperature).
+    """The confidence of a network in its predictions for the validation images, after temperature scaling.
 
-    One entry per validation image: `confidence` is the largest probability, `correct` whether its class is the true
-    one, and `true_probability` the probability of the true class.
+    The probabilities are softmax(logits / temperature). One entry per validation image: `confidence` is the largest
+    probability, `correct` whether its class is the true one, and `true_probability` the probability of the true class.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -105,9 +105,8 @@ class Deployment(BaseModel):
         try:
             return torch.load(folder / NORMALIZATION, map_location="cpu", weights_only=True)
         except Exception as error:  # errors of many types for damaged files
-            reason = (str(error) or type(error).__name__).splitlines()[0]
             raise UserError(
-                f"{folder / NORMALIZATION}: cannot be read ({reason}); copy it from the original run folder"
+                f"{folder / NORMALIZATION}: cannot be read ({first_line(error)}); copy it from the original run folder"
             ) from None
 
 

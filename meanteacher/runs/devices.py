@@ -6,8 +6,10 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import Self
 
 import psutil
 import torch
@@ -18,41 +20,63 @@ from meanteacher.config.settings import Choices, Settings, TrainerSettings
 from meanteacher.runs.result import Result
 from meanteacher.runs.run import follow, run
 from meanteacher.training import signals
-from meanteacher.training.ranks import Ranks
+from meanteacher.training.ranks import ALONE, Ranks
 
 GRACE_SECONDS = 10
-"""After one process has failed, the time that the others have to notice and to write what is left to write."""
+"""After one process has failed, the time that the others have to notice it and to finish writing their files."""
 
 POLL_SECONDS = 0.1
 
 
-def run_on_devices(
-    settings: Settings, choices: Choices, path: Path, command: str, show_progress: bool = True, wait: bool = False
-) -> Result | None:
+@dataclass(frozen=True)
+class Job:
+    """What the processes of a run need to know; see `run`. swept: whether a sweep starts the run."""
+
+    settings: Settings
+    choices: Choices
+    path: Path
+    command: str
+    swept: bool
+
+    def to_json(self) -> str:
+        """The job for `from_json`, with an absolute path."""
+        job = {"settings": self.settings.as_dict(), "choices": self.choices.model_dump()}
+        return json.dumps(job | {"path": str(self.path.absolute()), "command": self.command, "swept": self.swept})
+
+    @classmethod
+    def from_json(cls, text: str) -> Self:
+        """The job that `to_json` wrote."""
+        job = json.loads(text)
+        settings, choices = Settings(**job["settings"]), Choices(**job["choices"])
+        return cls(settings, choices, Path(job["path"]), job["command"], job["swept"])
+
+    def run(self, wait: bool, ranks: Ranks = ALONE) -> Result:
+        """`run` in this process. wait: wait while others train the same run."""
+        return run(self.settings, self.choices, self.path, self.command, not self.swept, wait, ranks)
+
+
+def run_on_devices(job: Job, wait: bool) -> Result | None:
     """`run`, on as many devices as `trainer.devices` says, or in the processes of torchrun or `srun`.
 
-    On several devices, a job of a sweep always waits while others train the same run. Returns None in a process of
-    torchrun or `srun` that is not the main one. Raises UserError also if a process was killed.
+    wait: wait while others train the same run. On several devices, a job of a sweep always waits. Returns None in a
+    process of torchrun or `srun` that is not the main one. Raises UserError also if a process was killed.
     """
     use_slurm_step()
-    ranks, count = Ranks.from_environment(), count_devices(settings.trainer)
+    trainer = job.settings.trainer
+    ranks, count = Ranks.from_environment(), count_devices(trainer)
     if ranks.together:
-        if settings.trainer.devices not in (1, "auto"):
+        if trainer.devices not in (1, "auto"):
             raise UserError(f"trainer.devices={count} starts processes by itself: leave it out under torchrun or srun")
         with ranks.connected():
-            return take_part(settings, choices, path, command, show_progress, ranks)
-    if count == 1:
-        return run(settings, choices, path, command, show_progress, wait)
-    return start(count, settings, choices, path, command, show_progress)
+            return take_part(job, ranks)
+    return job.run(wait) if count == 1 else start(count, job)
 
 
-def take_part(
-    settings: Settings, choices: Choices, path: Path, command: str, show_progress: bool, ranks: Ranks
-) -> Result | None:
-    """What this process of a run does; the result in the main one."""
+def take_part(job: Job, ranks: Ranks) -> Result | None:
+    """Train as one of the processes of a run. Returns the result in the main one, None in the others."""
     if ranks.main:
-        return run(settings, choices, path, command, show_progress, wait=not show_progress, ranks=ranks)
-    return follow(settings, choices, path, ranks)
+        return job.run(job.swept, ranks)
+    return follow(job.settings, job.choices, job.path, ranks)
 
 
 def count_devices(trainer: TrainerSettings) -> int:
@@ -63,7 +87,7 @@ def count_devices(trainer: TrainerSettings) -> int:
 
 
 def use_slurm_step() -> None:
-    """Set for a task of a Slurm step with several tasks what torchrun sets for a process."""
+    """In a task of a Slurm step with several tasks, set the environment variables that torchrun sets for a process."""
     environment = os.environ
     if int(environment.get("SLURM_STEP_NUM_TASKS", 1)) < 2 or "RANK" in environment:
         return
@@ -79,13 +103,11 @@ def use_slurm_step() -> None:
     }
 
 
-def start(count: int, settings: Settings, choices: Choices, path: Path, command: str, show_progress: bool) -> Result:
+def start(count: int, job: Job) -> Result:
     """Run in `count` processes on this machine. Raises UserError if one fails, or KeyboardInterrupt if stopped."""
-    job = {"settings": settings.as_dict(), "choices": choices.model_dump()}
-    job |= {"path": str(path.absolute()), "command": command, "show_progress": show_progress}
     with TemporaryDirectory(prefix="meanteacher-") as name:
         folder = Path(name)
-        (folder / "job.json").write_text(json.dumps(job), encoding="utf-8")
+        (folder / "job.json").write_text(job.to_json(), encoding="utf-8")
         environment = os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, [os.getcwd(), *sys.path]))}
         environment.setdefault("GLOO_SOCKET_IFNAME", loopback())
         processes = [
@@ -104,7 +126,7 @@ def start(count: int, settings: Settings, choices: Choices, path: Path, command:
                 process.kill()
                 process.wait()
         check([process.returncode for process in processes], folder, stopped)
-    result = Result.read(path / "result.json")
+    result = Result.read(job.path / "result.json")
     if result.status == "interrupted" and signals.last_signal is None:
         signals.last_signal = signal.SIGTERM  # one of the processes has received it
     return result

@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from meanteacher.config import colors
-from meanteacher.runs.class_scores import wilson_interval
 from meanteacher.runs.plots import draw_learning_curves, new_figure
 from meanteacher.runs.reliability import Reliability
+from meanteacher.training.calibration import wilson_interval
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

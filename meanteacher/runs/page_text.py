@@ -4,9 +4,9 @@ import numpy as np
 
 from meanteacher.data import Dataset
 from meanteacher.data.splits import Split
-from meanteacher.runs.class_scores import wilson_interval
 from meanteacher.runs.reliability import Reliability
 from meanteacher.runs.result import Result
+from meanteacher.training.calibration import wilson_interval
 
 FEW_IMAGES = 30
 """A class with fewer test images is named in the summary: its recall and precision are uncertain."""

@@ -1,6 +1,5 @@
 """The program of a process that `meanteacher.runs.devices` has started."""
 
-import json
 import logging
 import os
 import signal
@@ -10,21 +9,19 @@ from pathlib import Path
 
 from meanteacher.config.console import log_to_console
 from meanteacher.config.errors import UserError
-from meanteacher.config.settings import Choices, Settings
-from meanteacher.runs.devices import take_part
+from meanteacher.runs.devices import Job, take_part
 from meanteacher.training.ranks import LostProcess, Ranks
 
 
 def main(folder: Path, rank: int, count: int) -> int:
     """Take part in the run that `folder` describes; returns the exit status."""
     threading.Thread(target=stop_without_parent, daemon=True).start()
-    job = json.loads((folder / "job.json").read_text(encoding="utf-8"))
-    settings, choices = Settings(**job["settings"]), Choices(**job["choices"])
-    log_to_console(logging.CRITICAL if rank else logging.INFO if job["show_progress"] else logging.ERROR)
+    job = Job.from_json((folder / "job.json").read_text(encoding="utf-8"))
+    log_to_console(logging.CRITICAL if rank else logging.ERROR if job.swept else logging.INFO)
     ranks = Ranks(rank, count, rank, count)
     try:
         with ranks.connected(f"file://{folder}/store"):
-            take_part(settings, choices, Path(job["path"]), job["command"], job["show_progress"], ranks)
+            take_part(job, ranks)
     except LostProcess:
         return 1
     except KeyboardInterrupt:
@@ -36,7 +33,7 @@ def main(folder: Path, rank: int, count: int) -> int:
 
 
 def stop_without_parent() -> None:
-    """Wait until standard input ends, that is, until the process that started this one has; then stop this one."""
+    """Stop this process when the one that started it ends, and with it standard input."""
     while os.read(0, 1):
         pass
     os.kill(os.getpid(), signal.SIGTERM)

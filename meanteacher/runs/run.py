@@ -9,7 +9,7 @@ from pathlib import Path
 import yaml
 
 from meanteacher.config.console import only_errors
-from meanteacher.config.errors import UserError
+from meanteacher.config.errors import UserError, first_line
 from meanteacher.config.faults import explain
 from meanteacher.config.files import write_atomically
 from meanteacher.config.settings import Choices, Settings
@@ -37,9 +37,10 @@ def run(
     """Train or resume the run that `settings` describe in the directory `path`, or report it if it is finished.
 
     choices: the options that the settings came from; command: what repeats this run; show_progress: show a progress
-    bar; wait: wait while another process trains the same run. ranks: the processes of the run, of which this is the
-    main one; the others call `follow`. Raises RunningElsewhere without waiting, and UserError
-    for bad input; result.json then says `failed`, and the directory keeps everything computed so far.
+    bar, and write the files that an earlier version did not leave for a finished run; wait: wait while another process
+    trains the same run; ranks: the processes of the run, of which this is the main one; the others call `follow`.
+    Raises RunningElsewhere without waiting, and UserError for bad input; result.json then says `failed`, and the
+    directory keeps everything computed so far.
     """
     with (
         RunDir(path, settings.digest, settings.fresh, wait=wait) as run_dir,
@@ -61,7 +62,7 @@ def run(
 
 
 def follow(settings: Settings, choices: Choices, path: Path, ranks: Ranks) -> None:
-    """What a process of a run does that is not its main one: train together with it. It writes no files.
+    """Train as a process of a run that is not its main one, together with that one. Writes no files.
 
     Raises UserError for bad input, and LostProcess if the main process ends.
     """
@@ -80,10 +81,10 @@ def train(
     try:
         run_dir.write_result(result)
         write_atomically(path / "config.yaml", yaml.safe_dump(settings.as_dict(), sort_keys=False))
-        with ranks.noticing_losses():
+        with ranks.detect_lost_process():
             session = Session(settings, choices, run_dir, show_progress, ranks)
             measured = result.replace(**session.fit())
-        if measured.status == "finished":  # which is written last, so that a run stopped here is completed later
+        if measured.status == "finished":  # result.json is written last, so that a run stopped here is completed later
             pictures = write_files(session, measured)
         result = measured.replace(wall_seconds=time.time() - began)
         run_dir.write_result(result)
@@ -121,7 +122,7 @@ def add_missing_files(settings: Settings, choices: Choices, run_dir: RunDir, res
             raise UserError("its last checkpoint is missing")
         by_class = session.scores_by_class()
     except (UserError, RuntimeError, KeyError) as error:  # a checkpoint of other code has other names or shapes
-        reason = str(error).splitlines()[0]
+        reason = first_line(error)
         log.warning("%s cannot be added to this run (%s); fresh=true repeats the run", missing, reason)
         return
     write_files(session, result.replace(by_class=by_class))

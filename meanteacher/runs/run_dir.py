@@ -22,7 +22,7 @@ class RunningElsewhere(UserError):
 
 
 class FollowedRunDir(NamedTuple):
-    """The run directory as a process sees that is not the run's main one: it reads there, but writes nothing."""
+    """The run directory in a process that is not the run's main one, which reads files there but writes none."""
 
     path: Path
     digest: str

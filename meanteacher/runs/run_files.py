@@ -5,6 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from meanteacher.runs import report
 from meanteacher.runs.deployment import FILE, Calibration, Deployment, store_normalization
@@ -58,7 +59,6 @@ def draw(session: Session) -> dict[str, Path]:
 def write_deployment(session: Session) -> None:
     """Write what is needed to use the run without its images. Raises OSError if that is not possible."""
     folder, networks, data = session.run_dir.path, list(session.trainer.models()), session.data
-    targets = session.trainer.evaluator.measured.get("validation")
     Deployment(
         digest=session.run_dir.digest,
         classes=data.classes,
@@ -68,15 +68,21 @@ def write_deployment(session: Session) -> None:
         networks=networks,
         deployed=session.deployed,
         training_images=len(data.train.targets),
-        calibration=targets and {name: calibrate(session, name) for name in networks},
+        calibration=calibrate(session),
         versions=report.versions(),
     ).write(folder)
 
 
-def calibrate(session: Session, network: str) -> Calibration:
-    """The calibration of a network on the validation images."""
-    targets = session.trainer.evaluator.parts["validation"].targets
-    return Calibration.fit(session.trainer.logits(network, "validation"), targets)
+def calibrate(session: Session) -> dict[str, Calibration] | None:
+    """The calibration of each network by name; None without validation images."""
+    if not len(session.split.validation):
+        return None
+    return {name: Calibration.fit(*on_validation(session, name)) for name in session.trainer.models()}
+
+
+def on_validation(session: Session, network: str) -> tuple[Tensor, Tensor]:
+    """The logits of a network for the validation images, float32 [N, K], and their targets, int64 [N], on the host."""
+    return session.trainer.logits(network, "validation"), session.trainer.evaluator.parts["validation"].targets.cpu()
 
 
 def draw_views(session: Session, images: np.ndarray) -> dict[str, np.ndarray]:
@@ -93,10 +99,7 @@ def write_page(session: Session, result: Result, path: Path) -> None:
     """Write the page of the run."""
     from meanteacher.runs.run_page import Evidence, write_run_page
 
-    network, validation = session.deployed, None
-    if len(positions := session.split.validation):
-        targets = torch.from_numpy(session.data.train.targets[positions])
-        validation = session.trainer.logits(network, "validation"), targets
+    network = session.deployed
     evidence = Evidence(
         title=title_of(session),
         result=result,
@@ -105,6 +108,6 @@ def write_page(session: Session, result: Result, path: Path) -> None:
         history=session.trainer.history,
         network=network,
         logits=session.trainer.logits(network, "test"),
-        validation=validation,
+        validation=on_validation(session, network) if len(session.split.validation) else None,
     )
     write_run_page(path, evidence)

@@ -13,11 +13,12 @@ from meanteacher.config.files import write_atomically
 from meanteacher.config.templates import render
 from meanteacher.data import Dataset
 from meanteacher.data.splits import Split
-from meanteacher.runs.class_scores import confusion_counts, wilson_interval
+from meanteacher.runs.class_scores import confusion_counts
 from meanteacher.runs.page_pictures import curves_uri, reliability_uri, thumbnail_uri
 from meanteacher.runs.page_text import split_rows, summary
 from meanteacher.runs.reliability import compare_reliability
 from meanteacher.runs.result import ClassScores, Result
+from meanteacher.training.calibration import wilson_interval
 
 MOST_IMAGES = 24
 """Images on each sheet."""

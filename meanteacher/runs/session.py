@@ -27,7 +27,7 @@ from meanteacher.runs.build import (
     make_split,
 )
 from meanteacher.runs.class_scores import class_scores, scores_by_class
-from meanteacher.runs.result import Scores
+from meanteacher.runs.result import ClassScores
 from meanteacher.runs.run_dir import FollowedRunDir, RunDir
 from meanteacher.training import device
 from meanteacher.training.checkpoint import Checkpoints
@@ -220,10 +220,13 @@ class Session:
             return {"status": status}
         scores = report.scores_by_part(self.trainer.history, self.trainer.parts, list(self.trainer.models()))
         if status == "finished":
-            scores["by_class"] = self.scores_by_class()
+            scores["by_class"] = by_class = self.scores_by_class()
             own_images = location_key(self.settings.dataset.node) in self.settings.dataset.node
             if self.settings.scenario or own_images:
-                scores["models"] = {name: self.add_class_scores(name, each) for name, each in scores["models"].items()}
+                scores["models"] = {
+                    name: each.model_copy(update=self.class_scores(name, by_class[name]))
+                    for name, each in scores["models"].items()
+                }
         return {
             "status": status,
             "bitwise": self.bitwise,
@@ -239,17 +242,16 @@ class Session:
             "split_digest": self.split.digest(),
         }
 
-    def scores_by_class(self) -> dict:
+    def scores_by_class(self) -> dict[str, dict[str, ClassScores]]:
         """The test scores of each class by network."""
         targets, classes = self.data.test.targets, self.data.classes
         logits = {network: self.trainer.logits(network, "test") for network in self.trainer.models()}
         return {network: scores_by_class(each, targets, classes) for network, each in logits.items()}
 
-    def add_class_scores(self, network: str, scores: Scores) -> Scores:
-        """The test scores of a network with its recall by class, balanced accuracy and AUROC of unknown classes."""
+    def class_scores(self, network: str, by_class: dict[str, ClassScores]) -> dict:
+        """Recall by class, balanced accuracy and AUROC of unknown classes of a network: fields of `Scores`."""
         unknown = self.trainer.logits(network, "unknown") if "unknown" in self.trainer.evaluator.parts else None
-        data, logits = self.data, self.trainer.logits(network, "test")
-        return scores.model_copy(update=class_scores(logits, data.test.targets, data.classes, unknown))
+        return class_scores(by_class, self.trainer.logits(network, "test"), unknown)
 
     @property
     def deployed(self) -> str:

@@ -90,12 +90,11 @@ def train(root: DictConfig, swept: bool) -> float | None:
     settings, choices = compose_run(root, hydra_config, hydra_config.job.name if swept else None)
     if sentence := missing_tuning(choices):
         log.warning("note    %s", sentence)
-    from meanteacher.runs.devices import run_on_devices
+    from meanteacher.runs.devices import Job, run_on_devices
 
     command = command_of_job(hydra_config) if swept else command_line()
     wait = swept and runs_elsewhere(hydra_config) == "wait"
-    folder = Path(hydra_config.runtime.output_dir)
-    result = run_on_devices(settings, choices, folder, command, show_progress=not swept, wait=wait)
+    result = run_on_devices(Job(settings, choices, Path(hydra_config.runtime.output_dir), command, swept), wait)
     if result is None:
         return None
     if result.status == "interrupted":
@@ -133,7 +132,11 @@ def main(arguments: list[str]) -> int:
 
 
 def check_arguments(arguments: list[str]) -> None:
-    """Raise UserError for `+key=value` and `~key`, which would pass the check for unknown keys, and for no group."""
+    """Raise UserError for an override that Hydra would accept but a run cannot use.
+
+    These are `+key=value` and `~key`, which would pass the check for unknown keys, a required group without an option,
+    and a value without a key.
+    """
     for argument in arguments:
         key, _, value = argument.partition("=")
         if argument.startswith(("+", "~")) and not key.lstrip("+~").startswith(("hydra.", "hydra/")):

@@ -39,7 +39,7 @@ class PrecisionThreshold(NamedTuple):
     """Images with at least the confidence `threshold` are accepted.
 
     accepted: the validation images among them; precision: the fraction of those that is classified correctly;
-    interval: its 95 % confidence interval (Wilson 1927).
+    interval: its 95 % confidence interval.
     """
 
     threshold: float
@@ -56,8 +56,6 @@ def precision_threshold(confidences: np.ndarray, correct: np.ndarray, precision:
     the validation images from which the threshold is chosen: it is an estimate, not a guarantee.
     confidences: float [N], the largest probability of each image; correct: bool [N]; precision: 0 < precision < 1.
     """
-    from scipy.stats import binomtest
-
     order = np.argsort(-confidences, kind="stable")
     ranked = confidences[order]
     accepted, right = np.arange(1, len(order) + 1), np.cumsum(correct[order])
@@ -68,8 +66,15 @@ def precision_threshold(confidences: np.ndarray, correct: np.ndarray, precision:
         return None
     last = suitable[-1]
     count, hits = int(accepted[last]), int(right[last])
-    interval = binomtest(hits, count).proportion_ci(method="wilson")
-    return PrecisionThreshold(float(ranked[last]), hits / count, count, (float(interval.low), float(interval.high)))
+    return PrecisionThreshold(float(ranked[last]), hits / count, count, wilson_interval(hits, count))
+
+
+def wilson_interval(hits: int, images: int) -> tuple[float, float]:
+    """The 95 % confidence interval of a fraction (Wilson 1927). images: at least 1."""
+    from scipy.stats import binomtest
+
+    interval = binomtest(hits, images).proportion_ci(method="wilson")
+    return float(interval.low), float(interval.high)
 
 
 def conformal_threshold(true_probabilities: np.ndarray, coverage: float) -> float | None:

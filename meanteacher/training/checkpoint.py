@@ -7,7 +7,7 @@ from pathlib import Path
 
 import torch
 
-from meanteacher.config.errors import UserError
+from meanteacher.config.errors import UserError, first_line
 
 log = logging.getLogger(__name__)
 
@@ -72,7 +72,7 @@ class Checkpoints:
             try:
                 return self.read(path, device)
             except Exception as error:  # torch, pickle and zipfile raise errors of many types for damaged files
-                log.warning("%s is not used (%s)", path, (str(error) or type(error).__name__).splitlines()[0])
+                log.warning("%s is not used (%s)", path, first_line(error))
         return None
 
     def read(self, path: Path, device: torch.device) -> dict:

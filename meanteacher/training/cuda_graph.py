@@ -6,6 +6,8 @@ from collections.abc import Callable
 import torch
 from torch import Generator, Tensor
 
+from meanteacher.config.errors import first_line
+
 log = logging.getLogger(__name__)
 
 EAGER_CALLS = 3
@@ -55,7 +57,7 @@ class CUDAGraphStep:
             with torch.cuda.graph(graph, stream=self.stream, capture_error_mode="thread_local"):
                 self.function(*self.inputs)
         except RuntimeError as error:
-            reason = str(error).splitlines()[0]
+            reason = first_line(error)
             log.warning("the step cannot be captured as a CUDA graph and runs eagerly, which is slower (%s)", reason)
             return None
         log.info("graph   the step is captured as one CUDA graph")

@@ -138,6 +138,13 @@ def autocast(device: torch.device, precision: str) -> AbstractContextManager:
     return torch.autocast(device.type, dtype=torch.bfloat16, enabled=precision == "bf16")
 
 
+def total_memory(device: torch.device) -> int:
+    """All memory in bytes: of the GPU, or of the machine for cpu and mps."""
+    if device.type == "cuda":
+        return torch.cuda.get_device_properties(device).total_memory
+    return psutil.virtual_memory().total
+
+
 def free_memory(device: torch.device) -> int:
     """Free memory in bytes: of the GPU, or of the machine for cpu and mps."""
     if device.type == "cuda":

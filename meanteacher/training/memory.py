@@ -1,20 +1,24 @@
-"""Whether a training step can fit into memory, told before it is tried: the system may end a process that takes all."""
+"""Checks before the first step whether it can fit into memory: the system may kill a process that uses all of it."""
 
 import copy
+import math
 
-import psutil
 import torch
 from torch import Tensor, nn
 
 from meanteacher.config.errors import UserError
 from meanteacher.config.faults import MEMORY_ADVICE
 from meanteacher.methods.base import Method
+from meanteacher.training.device import total_memory
 
 BYTES = 4
-"""Of a float32 value. Activations in bf16 take half, and half of all activations is what a step keeps at least."""
+"""Of a float32 value."""
+
+LEAST_KEPT = 1 / 4
+"""A step keeps at least half of all activations for its gradient, and in bf16 each takes half of its bytes."""
 
 NEGLIGIBLE = 0.01
-"""Steps whose images alone take less than this share of the memory are not looked at."""
+"""Steps whose images alone take less than this share of the memory are not checked."""
 
 
 def check_memory(method: Method, shape: tuple[int, int, int], labeled: int, unlabeled: int) -> None:
@@ -25,21 +29,16 @@ def check_memory(method: Method, shape: tuple[int, int, int], labeled: int, unla
     """
     device = next((parameter.device for parameter in method.parameters()), torch.device("cpu"))
     images = labeled * len(method.views.labeled) + unlabeled * len(method.views.unlabeled)
-    pixels = images * BYTES * shape[0] * shape[1] * shape[2]
+    pixels = images * BYTES * math.prod(shape)
     total = total_memory(device)
     if pixels < NEGLIGIBLE * total:
         return
-    needed = pixels if pixels > total else pixels + images * activation_bytes(method.student, shape, device) // 4
+    needed = pixels
+    if needed <= total:
+        needed += images * LEAST_KEPT * activation_bytes(method.student, shape, device)
     if needed > total:
         sizes = f"{needed / 2**30:,.0f} GiB or more, of {total / 2**30:,.0f} GiB"
         raise UserError(f"the {images} images of a step take {sizes}: {MEMORY_ADVICE}")
-
-
-def total_memory(device: torch.device) -> int:
-    """All memory in bytes, of the GPU or of the machine."""
-    if device.type == "cuda":
-        return torch.cuda.get_device_properties(device).total_memory
-    return psutil.virtual_memory().total
 
 
 def activation_bytes(network: nn.Module, shape: tuple[int, int, int], device: torch.device) -> int:

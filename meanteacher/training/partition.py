@@ -19,10 +19,10 @@ from meanteacher.training.ranks import Ranks
 
 @dataclass(frozen=True)
 class Partition:
-    """A batch is divided into `pieces` consecutive pieces of nearly equal size, of which each process has equally many.
+    """A batch is divided into `pieces` consecutive pieces of nearly equal size. Each process has as many as the others.
 
-    ordered: add up the gradients of the parameters in the order of the pieces. All other sums always are. The bits then
-    depend on the number of pieces, but not on the number of processes.
+    ordered: add up the gradients of the parameters in the order of the pieces, as all other sums always are. The bits
+    then depend on the number of pieces, but not on the number of processes.
     """
 
     ranks: Ranks
@@ -36,7 +36,7 @@ class Partition:
         return range(self.ranks.rank * count, (self.ranks.rank + 1) * count)
 
     def bounds(self, total: int) -> list[slice]:
-        """Where each piece of a batch of `total` images lies."""
+        """The slice of each piece in a batch of `total` images."""
         ends = [total * piece // self.pieces for piece in range(self.pieces + 1)]
         return [slice(*pair) for pair in zip(ends, ends[1:], strict=False)]
 

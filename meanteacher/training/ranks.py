@@ -63,13 +63,13 @@ class Ranks:
             return
         backend = "cpu:gloo,cuda:nccl" if torch.cuda.is_available() and dist.is_nccl_available() else "gloo"
         dist.init_process_group(backend, method, TIMEOUT, world_size=self.count, rank=self.rank)
-        with self.noticing_losses():
+        with self.detect_lost_process():
             yield self
             self.barrier()
         dist.destroy_process_group()  # after an error, the end of the process closes the connection, and sooner
 
     @contextmanager
-    def noticing_losses(self) -> Iterator[None]:
+    def detect_lost_process(self) -> Iterator[None]:
         """Within the context, errors of the connection are raised as LostProcess."""
         try:
             yield
@@ -79,7 +79,7 @@ class Ranks:
             raise
 
     def barrier(self) -> None:
-        """Wait until all processes are here."""
+        """Wait until all processes have called this."""
         self.broadcast(None)
         self.largest(0)
 
@@ -93,14 +93,14 @@ class Ranks:
             self.barrier()
 
     def broadcast(self, value: Any) -> Any:
-        """The main process's value: builtins."""
+        """The value of the main process. It consists of builtins."""
         values = [value]
         if self.together:
             dist.broadcast_object_list(values, 0, device=torch.device("cpu"))
         return values[0]
 
     def largest(self, *values: int) -> list[int]:
-        """The largest of all processes' values, at each place. On the CPU, without waiting for a GPU."""
+        """The element-wise maximum of the values of all processes, computed without waiting for a GPU."""
         if not self.together:
             return list(values)
         largest = torch.tensor(values)

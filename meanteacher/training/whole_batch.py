@@ -16,9 +16,9 @@ class WholeBatch(TorchFunctionMode):
 
     Batch normalization in training mode, means over the first dimension, dropout and PyTorch's random tensors are those
     of the whole batch. In a random tensor, the images are the first dimension that is as long as the piece, or the
-    second if both are. All else that a network computes for an image must not depend on other images. place: of the
-    piece among those of this process. together: called with a function and an argument, it returns this piece's item of
-    function([the argument of each piece of this process]).
+    second if both are. Whatever else a network computes for an image must not depend on other images. place: the number
+    of the piece among those of this process. together: called with a function and an argument, it returns this piece's
+    item of function([the argument of each piece of this process]).
     """
 
     def __init__(self, partition: Partition, total: int, place: int, together: Callable[[Callable, Any], Any]):

@@ -16,11 +16,12 @@ from conftest import parsed
 from PIL import Image
 
 from meanteacher.data.splits import Split
-from meanteacher.runs.class_scores import scores_by_class, wilson_interval
+from meanteacher.runs.class_scores import scores_by_class
 from meanteacher.runs.page_pictures import thumbnail_uri
 from meanteacher.runs.reliability import compare_reliability, measure_reliability
 from meanteacher.runs.result import Result, Scores
 from meanteacher.runs.run_page import Evidence, choose_images, most_frequent_confusions, write_run_page
+from meanteacher.training.calibration import wilson_interval
 
 HOSTILE = '<script>alert("x")</script>'
 

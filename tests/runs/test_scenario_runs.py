@@ -10,7 +10,7 @@ from meanteacher.config.errors import UserError
 from meanteacher.config.settings import Choices
 from meanteacher.runs import run
 from meanteacher.runs.build import load_data, make_split
-from meanteacher.runs.class_scores import class_scores
+from meanteacher.runs.class_scores import class_scores, scores_by_class
 from meanteacher.runs.result import Result
 
 
@@ -69,10 +69,12 @@ def test_class_scores_equal_their_closed_forms():
     probabilities = torch.tensor([[0.9, 0.1, 0], [0.8, 0.2, 0], [0.3, 0.7, 0], [0.4, 0.6, 0]])
     unknown = torch.tensor([[0.75, 0.25, 0], [0.5, 0.25, 0.25]])
     targets = torch.tensor([0, 0, 0, 1]).numpy()
-    scores = class_scores(probabilities.log(), targets, ["a", "b", "c"], unknown.log())
+    logits = probabilities.log()
+    by_class = scores_by_class(logits, targets, ["a", "b", "c"])
+    scores = class_scores(by_class, logits, unknown.log())
     assert scores["recall"] == {"a": pytest.approx(2 / 3), "b": 1.0, "c": None}
     assert scores["balanced_accuracy"] == pytest.approx(5 / 6)
     assert scores["auroc_unknown"] == pytest.approx((2 + 4) / 8), (
         "of 8 pairs, .75 is below 2 and .5 below 4 known images"
     )
-    assert "auroc_unknown" not in class_scores(probabilities.log(), targets, ["a", "b", "c"], None)
+    assert "auroc_unknown" not in class_scores(by_class, logits, None)

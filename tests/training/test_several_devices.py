@@ -148,7 +148,7 @@ def take_part_on_two(chosen: Settings, path: Path, folder: Path) -> list:
     """The signal that stopped the run in each of two processes, or None; `lost` where a process lost the other."""
 
     def work(ranks):
-        devices.take_part(chosen, Choices(), path, "command", False, ranks)
+        devices.take_part(devices.Job(chosen, Choices(), path, "command", swept=True), ranks)
         return signals.last_signal
 
     return in_processes(2, work, folder)
