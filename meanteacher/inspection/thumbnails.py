@@ -1,13 +1,12 @@
 """The pictures of the page: images as training will see them, as data URIs."""
 
-import base64
 import warnings
 from dataclasses import dataclass
-from io import BytesIO
 
 import numpy as np
 
 from meanteacher.data.cache import map_in_threads
+from meanteacher.data.data_uris import image_uri
 from meanteacher.data.decoding import resize_image
 from meanteacher.inspection.findings import Findings
 from meanteacher.inspection.reading import reduce_image
@@ -18,9 +17,6 @@ MOST_CLASSES, OF_CLASS, UNLABELED = 100, 8, 24
 
 GROUPS, OF_GROUP = 12, 4
 """Groups of copies that are shown, and images of each."""
-
-EXACT_SIDE = 64
-"""Images with no longer side are stored without loss."""
 
 
 @dataclass(frozen=True)
@@ -99,10 +95,7 @@ def make_picture(findings: Findings, row: int, size: int, resize: str) -> Pictur
     source = findings.source
     with Image.open(source.path(row)) as file:
         pixels = resize_image(reduce_image(file, size), image_size=size, resize=resize)
-    kind, options = ("png", {}) if size <= EXACT_SIDE else ("jpeg", {"quality": 85})
-    content = BytesIO()
-    Image.fromarray(np.ascontiguousarray(pixels.transpose(1, 2, 0))).save(content, kind, **options)
+    address = image_uri(Image.fromarray(np.ascontiguousarray(pixels.transpose(1, 2, 0))))
     target = source.targets[row]
     place = PARTS[source.parts[row]] + (f", {source.classes[target]}" if target >= 0 else "")
-    address = f"data:image/{kind};base64,{base64.b64encode(content.getvalue()).decode()}"
     return Picture(address, source.files[row].name, place)
