@@ -50,7 +50,7 @@ def read_image(source: Source) -> "Image.Image":
     """
     from PIL import Image, ImageOps
 
-    _silence_warnings_of_large_images()
+    silence_warnings_of_large_images()
     if isinstance(source, Image.Image):
         return _convert_to_rgb(ImageOps.exif_transpose(source))
     if isinstance(source, str | Path):
@@ -100,6 +100,14 @@ def describe_failure(error: Exception) -> str:
     return textwrap.shorten(describe(error), 100)
 
 
+@functools.cache
+def silence_warnings_of_large_images() -> None:
+    """Let Pillow refuse images of more than 179 million pixels without warning of those with half as many."""
+    from PIL import Image
+
+    warnings.simplefilter("ignore", Image.DecompressionBombWarning)
+
+
 def _convert_to_rgb(image: "Image.Image") -> "Image.Image":
     """Convert a Pillow image to RGB with 8 bits per channel. Raises ValueError if its range of values is unknown."""
     from PIL import Image
@@ -111,11 +119,3 @@ def _convert_to_rgb(image: "Image.Image") -> "Image.Image":
     if "transparency" in image.info:
         image = image.convert("RGBA")
     return image.convert("RGB")
-
-
-@functools.cache
-def _silence_warnings_of_large_images() -> None:
-    """Let Pillow refuse images of more than 179 million pixels without warning of those with half as many."""
-    from PIL import Image
-
-    warnings.simplefilter("ignore", Image.DecompressionBombWarning)

@@ -1,13 +1,12 @@
 """The pictures of the page: images as training will see them, as data URIs."""
 
-import warnings
 from dataclasses import dataclass
 
 import numpy as np
 
 from meanteacher.data.cache import map_in_threads
 from meanteacher.data.data_uris import image_uri
-from meanteacher.data.decoding import resize_image
+from meanteacher.data.decoding import resize_image, silence_warnings_of_large_images
 from meanteacher.inspection.findings import Findings
 from meanteacher.inspection.reading import reduce_image
 from meanteacher.inspection.sources import PARTS
@@ -91,7 +90,7 @@ def make_picture(findings: Findings, row: int, size: int, resize: str) -> Pictur
     """One image, resized as training will do it."""
     from PIL import Image
 
-    warnings.simplefilter("ignore", Image.DecompressionBombWarning)
+    silence_warnings_of_large_images()
     source = findings.source
     with Image.open(source.path(row)) as file:
         pixels = resize_image(reduce_image(file, size), image_size=size, resize=resize)
