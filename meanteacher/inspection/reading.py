@@ -1,7 +1,6 @@
 """Reads every image once, in threads: its size, format, content and whether it can be decoded."""
 
 import hashlib
-import stat
 from dataclasses import dataclass
 from io import BytesIO
 from pathlib import Path
@@ -9,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from meanteacher.config.files import stat_regular_file
 from meanteacher.data.cache import map_in_threads
 from meanteacher.data.decoding import describe_failure, read_image, resize_image, silence_warnings_of_large_images
 from meanteacher.inspection.sources import Source
@@ -65,8 +65,7 @@ def read_facts(path: Path) -> tuple[ImageFacts, "Image.Image | None"]:
     silence_warnings_of_large_images()
     known = {}
     try:
-        if not stat.S_ISREG(path.stat().st_mode):
-            raise ValueError("it is not a regular file")
+        stat_regular_file(path)
         data = path.read_bytes()
         known["content"] = hashlib.blake2b(data, digest_size=16).digest()
         if not data:
