@@ -11,6 +11,9 @@ from meanteacher.config.errors import UserError
 from meanteacher.config.files import stat_regular_file
 from meanteacher.data.splits import hold_out_fifth
 
+PARTS = ("train", "test", "unlabeled")
+"""The parts of a data set, as folders, values of a table and splits name them."""
+
 MOST_SHOWN = 5
 """More names than these are not all shown in a line."""
 

@@ -7,9 +7,9 @@ import numpy as np
 from meanteacher.data.cache import map_in_threads
 from meanteacher.data.data_uris import image_uri
 from meanteacher.data.decoding import resize_image, silence_warnings_of_large_images
+from meanteacher.data.listing import PARTS
 from meanteacher.inspection.findings import Findings
 from meanteacher.inspection.reading import reduce_image
-from meanteacher.inspection.sources import PARTS
 
 MOST_CLASSES, OF_CLASS, UNLABELED = 100, 8, 24
 """Classes that are shown, images of each, and unlabeled images."""
