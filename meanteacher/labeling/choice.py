@@ -7,7 +7,7 @@ import numpy as np
 from torch import Tensor
 
 from meanteacher.config.errors import UserError
-from meanteacher.data.duplicates import Signatures
+from meanteacher.data.duplicates import exact_hashes
 from meanteacher.inference import load
 from meanteacher.labeling.run_images import RunImages
 from meanteacher.labeling.selection import STRATEGIES
@@ -65,10 +65,9 @@ def find_candidates(run: RunImages) -> tuple[np.ndarray, int]:
     equal to each other.
     """
     unlabeled = np.setdiff1d(run.split.unlabeled, run.known)
-    hashes = Signatures.of(run.data.train.pixels).exact
-    fresh = unlabeled[~np.isin(hashes[unlabeled], hashes[run.known])]
-    _, first = np.unique(hashes[fresh], return_index=True)
-    candidates = np.sort(fresh[first])
+    hashes, known = (exact_hashes(run.data.train.pixels, positions) for positions in (unlabeled, run.known))
+    distinct, first = np.unique(hashes, return_index=True)
+    candidates = np.sort(unlabeled[first[~np.isin(distinct, known)]])
     return candidates, len(unlabeled) - len(candidates)
 
 

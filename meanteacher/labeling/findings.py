@@ -110,7 +110,7 @@ def find_copies(run: RunImages) -> list[Finding]:
 
     Near copies are those of `meanteacher.data.duplicates`.
     """
-    known = Signatures.of(run.data.train.pixels).rows(np.isin(np.arange(len(run.data.train.targets)), run.known))
+    known = Signatures.of(run.data.train.pixels, run.known)
     test = Signatures.of(run.data.test.pixels)
     findings = []
     for row, other, exact in copy_pairs(known, known):
