@@ -42,7 +42,7 @@ _BITS = np.unpackbits(np.arange(2**16, dtype=np.uint16).view(np.uint8).reshape(-
 
 
 def handle_duplicates(dataset: Dataset, *, directory: Path, key: str, exclude: str) -> Dataset:
-    """The data set with its duplicates counted and told, and those of test images dropped from its training part.
+    """Count the duplicates of a data set, note them, and drop those of test images from its training part.
 
     dataset: as cached under directory/cache/key. exclude: the kind of duplicates to drop, of `KINDS`; what is left is
     cached too. Raises UserError where no training image with a label is left.

@@ -28,7 +28,7 @@ def audit(run: str | Path, *, out: Path | None = None, data: Path | None = None)
     Raises UserError as `open_run` and `audit_run` do and if cleanlab is not installed, and OSError where `out` cannot
     be written.
     """
-    if find_spec("cleanlab") is None:  # told before the images are read
+    if find_spec("cleanlab") is None:  # checked before the images are read
         raise UserError("meanteacher audit needs cleanlab; pip install -e '.[audit]' brings it")
     from meanteacher.labeling.audit_page import render_audit_page
     from meanteacher.labeling.findings import audit_run

@@ -135,7 +135,7 @@ def open_run(folder: Path, data: Path | None = None) -> RunImages:
 
 
 def locate(dataset: dict[str, Any], data: Path | None) -> dict[str, Any]:
-    """The node of a data set with its images in `data`, and with the keys that runs from before them lack."""
+    """The node of a data set with its images in `data`, and with the keys that were added after the run."""
     module, _, name = dataset["_target_"].rpartition(".")
     parameters = constructor_parameters(module, name) or {}
     added = {key.removeprefix("dataset."): value for key, value in ADDED_KEYS.items() if key.startswith("dataset.")}

@@ -20,7 +20,7 @@ def thumbnails(run: RunImages, places: list[Place]) -> list[str]:
 
 
 def thumbnail(run: RunImages, place: Place) -> str:
-    """The data URI of one image. A file that cannot be read any more is replaced by the decoded pixels."""
+    """The data URI of one image. The decoded pixels stand in for a file that can no longer be read."""
     file = run.file_of(place)
     try:
         image = decoded(run, place) if file is None else load_image(file)
