@@ -1,7 +1,7 @@
-"""Label chosen photos of make_digit_photos.py as a person would: python label_digit_photos.py PHOTOS CHOSEN LABELS.
+"""Label chosen photos of make_digit_photos.py in place of a person: label_digit_photos.py PHOTOS CHOSEN LABELS.
 
-CHOSEN is the label-next.csv that `meanteacher label-next` writes. LABELS is written: the table to train with, the same
-that the page label-next.html saves. The answers are in PHOTOS/answers.csv, where a person would look at the photos.
+CHOSEN is the label-next.csv that `meanteacher label-next` writes. LABELS is written: the same table to train with that
+the page label-next.html saves. A person would look at the photos; this script reads PHOTOS/answers.csv instead.
 """
 
 import csv

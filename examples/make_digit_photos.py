@@ -1,9 +1,9 @@
 """Write an example folder of photos, made from scikit-learn's handwritten digits: python make_digit_photos.py OUT.
 
-OUT gets train/<class>/* with 109 labels, unlabeled/* and test/<class>/*, for six of the digits. The photos are as
-photos of one's own are: of 24 to 80 pixels, not all square, some gray, some stored sideways with the orientation in
-their EXIF data, and three broken. One class has 8 labels only, one photo of the test part is also among the unlabeled
-ones, and one photo lies in two classes. OUT/answers.csv has the classes of the unlabeled photos, for
+OUT gets train/<class>/* with 109 labels, unlabeled/* and test/<class>/*, for six of the digits. Like real photos, they
+vary: their sides have 24 to 80 pixels, not all are square, some are gray, some are stored sideways with the orientation
+in their EXIF data, and three are broken. One class has only 8 labels, one test photo is also among the unlabeled ones,
+and one photo is in two classes. OUT/answers.csv has the classes of the unlabeled photos, for
 label_digit_photos.py. Nothing is downloaded, and every call writes the same photos.
 """
 

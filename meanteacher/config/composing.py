@@ -1,13 +1,17 @@
 """From what Hydra composes to the settings of a run and its run directory. No other module sees a DictConfig."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import lru_cache
 
+from hydra import compose, initialize_config_dir
 from hydra.core.global_hydra import GlobalHydra
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 
 from meanteacher.config.checks import nearest
 from meanteacher.config.errors import UserError
+from meanteacher.config.locations import CONF
 from meanteacher.config.settings import Choices, Settings
 from meanteacher.config.strangers import refuse_strangers
 from meanteacher.config.trust import trust_packages
@@ -17,6 +21,16 @@ GROUPS = ("dataset", "model", "method", "optimizer", "schedule", "augment", "exp
 
 SET_BY_RECIPES = ("method", "model", "optimizer", "schedule")
 """Groups whose values a recipe (conf/experiment) sets for the option that it chooses itself."""
+
+
+@contextmanager
+def compose_overrides(overrides: list[str]) -> Iterator[DictConfig]:
+    """The configuration with these overrides, Hydra's node included, without Hydra's command line.
+
+    Hydra is initialized within the context, as `plain` and `compose_run` need it.
+    """
+    with initialize_config_dir(str(CONF), version_base="1.3"):
+        yield compose("config", overrides, return_hydra_config=True)
 
 
 def compose_run(root: DictConfig, hydra: DictConfig, sweep: str | None = None) -> tuple[Settings, Choices]:

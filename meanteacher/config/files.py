@@ -1,6 +1,7 @@
-"""Writing of small files: in one step, so that no reader ever sees half of one."""
+"""Files: writing in one step, so that no reader ever sees half of one, and the status of regular files."""
 
 import os
+import stat
 import uuid
 from pathlib import Path
 
@@ -23,3 +24,11 @@ def write_atomically(path: Path, content: str | bytes) -> Path:
     finally:
         temporary.unlink(missing_ok=True)
     return path
+
+
+def stat_regular_file(path: str | Path) -> os.stat_result:
+    """The status of a file. Raises OSError if it is missing, and ValueError for a device, a pipe and a bad path."""
+    status = os.stat(path)
+    if not stat.S_ISREG(status.st_mode):
+        raise ValueError("it is not a regular file")
+    return status

@@ -222,7 +222,7 @@ def _load(folder: Path) -> Dataset | None:
         index = json.loads((folder / "index.json").read_text(encoding="utf-8"))
         if index["format"] != _FORMAT:
             return None
-        for name, checksum in index.get("checksums", {}).items():  # caches from before have none
+        for name, checksum in index.get("checksums", {}).items():  # caches of earlier versions have none
             if _checksum(folder / name) != checksum:
                 log.warning("%s is damaged; the images are read again", folder / name)
                 return None

@@ -2,8 +2,6 @@
 
 import functools
 import io
-import os
-import stat
 import textwrap
 import warnings
 from pathlib import Path
@@ -12,6 +10,7 @@ from typing import TYPE_CHECKING, TypeAlias
 import numpy as np
 
 from meanteacher.config.errors import UserError
+from meanteacher.config.files import stat_regular_file
 from meanteacher.config.types import Resize
 from meanteacher.data.cache import describe
 
@@ -50,15 +49,11 @@ def read_image(source: Source) -> "Image.Image":
     """
     from PIL import Image, ImageOps
 
-    _silence_warnings_of_large_images()
+    silence_warnings_of_large_images()
     if isinstance(source, Image.Image):
         return _convert_to_rgb(ImageOps.exif_transpose(source))
-    if isinstance(source, str | Path):
-        status = os.stat(source)
-        if not stat.S_ISREG(status.st_mode):
-            raise ValueError("it is not a regular file")
-        if not status.st_size:
-            raise ValueError("it is empty")
+    if isinstance(source, str | Path) and not stat_regular_file(source).st_size:
+        raise ValueError("it is empty")
     with Image.open(io.BytesIO(source) if isinstance(source, bytes) else source) as file:
         ImageOps.exif_transpose(file, in_place=True)
         return _convert_to_rgb(file)
@@ -100,6 +95,14 @@ def describe_failure(error: Exception) -> str:
     return textwrap.shorten(describe(error), 100)
 
 
+@functools.cache
+def silence_warnings_of_large_images() -> None:
+    """Let Pillow refuse images of more than 179 million pixels without warning of those with half as many."""
+    from PIL import Image
+
+    warnings.simplefilter("ignore", Image.DecompressionBombWarning)
+
+
 def _convert_to_rgb(image: "Image.Image") -> "Image.Image":
     """Convert a Pillow image to RGB with 8 bits per channel. Raises ValueError if its range of values is unknown."""
     from PIL import Image
@@ -111,11 +114,3 @@ def _convert_to_rgb(image: "Image.Image") -> "Image.Image":
     if "transparency" in image.info:
         image = image.convert("RGBA")
     return image.convert("RGB")
-
-
-@functools.cache
-def _silence_warnings_of_large_images() -> None:
-    """Let Pillow refuse images of more than 179 million pixels without warning of those with half as many."""
-    from PIL import Image
-
-    warnings.simplefilter("ignore", Image.DecompressionBombWarning)

@@ -42,7 +42,7 @@ _BITS = np.unpackbits(np.arange(2**16, dtype=np.uint16).view(np.uint8).reshape(-
 
 
 def handle_duplicates(dataset: Dataset, *, directory: Path, key: str, exclude: str) -> Dataset:
-    """The data set with its duplicates counted and told, and those of test images dropped from its training part.
+    """Count the duplicates of a data set, note them, and drop those of test images from its training part.
 
     dataset: as cached under directory/cache/key. exclude: the kind of duplicates to drop, of `KINDS`; what is left is
     cached too. Raises UserError where no training image with a label is left.
@@ -69,12 +69,11 @@ def copy_without(dataset: Dataset, rows: np.ndarray, folder: Path) -> Dataset:
     parts = {}
     for part, positions in (("train", rows), ("test", np.arange(len(dataset.test.targets)))):
         images: Images = getattr(dataset, part)
-        read = make_reader(images.pixels)
         pixels = allocate(folder=folder, part=part, shape=(len(positions), *images.pixels.shape[1:]))
-        size = batch_size(images.pixels)
-        for start in range(0, len(positions), size):
-            batch = positions[start : start + size]
-            pixels[start : start + len(batch)] = read(batch)
+        copied = 0
+        for batch in image_batches(images.pixels, positions):
+            pixels[copied : copied + len(batch)] = batch
+            copied += len(batch)
         names = [images.names[row] for row in positions]
         parts[part] = Images(pixels=pixels, targets=images.targets[positions], names=names)
     return replace(dataset, **parts)
@@ -141,9 +140,10 @@ class Signatures:
     thumbnails: np.ndarray
 
     @classmethod
-    def of(cls, pixels: np.ndarray) -> Self:
-        """The signatures of images, uint8 [N, C, H, W]."""
-        return cls(*(np.concatenate(parts) for parts in zip(*signature_batches(pixels), strict=True)))
+    def of(cls, pixels: np.ndarray, positions: np.ndarray | None = None) -> Self:
+        """The signatures of images, uint8 [N, C, H, W]: of those at the positions, int64 [M], or of all."""
+        positions = np.arange(len(pixels)) if positions is None else positions
+        return cls(*(np.concatenate(parts) for parts in zip(*signature_batches(pixels, positions), strict=True)))
 
     def rows(self, which: np.ndarray) -> Self:
         """The signatures of some images. which: bool [N]."""
@@ -172,20 +172,37 @@ class Signatures:
             yield mine[alike], theirs[alike]
 
 
-def signature_batches(pixels: np.ndarray) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray]]:
-    """The arrays of `Signatures`, for consecutive images."""
-    (height, width), read, size = pixels.shape[2:], make_reader(pixels), batch_size(pixels)
-    for start in range(0, len(pixels), size):
-        images = read(np.arange(start, min(start + size, len(pixels))))
-        hashes = [int.from_bytes(hashlib.blake2b(image.tobytes(), digest_size=8).digest(), "big") for image in images]
+def signature_batches(pixels: np.ndarray, positions: np.ndarray) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray]]:
+    """The arrays of `Signatures`, a batch of the images at the positions, int64 [M], at a time."""
+    height, width = pixels.shape[2:]
+    for images in image_batches(pixels, positions):
         gray = shrink(images.mean(axis=1, dtype=np.float32), averaging(height, 8), averaging(width, 9))
         bits = np.packbits((gray[:, :, 1:] > gray[:, :, :-1]).reshape(-1, 64)[:, _ORDER], axis=1)
         thumbnails = shrink(images.astype(np.float32), averaging(height, 8), averaging(width, 8))
         yield (
-            np.array(hashes, np.uint64),
+            hash_images(images),
             np.ascontiguousarray(bits).view(np.uint64)[:, 0],
             thumbnails.reshape(len(images), -1),
         )
+
+
+def exact_hashes(pixels: np.ndarray, positions: np.ndarray) -> np.ndarray:
+    """`Signatures.exact` alone, of the images at the positions, int64 [M]: uint64 [M]."""
+    batches = (hash_images(images) for images in image_batches(pixels, positions))
+    return np.concatenate([np.empty(0, np.uint64), *batches])
+
+
+def hash_images(images: np.ndarray) -> np.ndarray:
+    """Hashes of all pixels of each image: uint64 [B]. images: uint8 [B, C, H, W]."""
+    digests = (hashlib.blake2b(image.tobytes(), digest_size=8).digest() for image in images)
+    return np.array([int.from_bytes(digest, "big") for digest in digests], np.uint64)
+
+
+def image_batches(pixels: np.ndarray, positions: np.ndarray) -> Iterator[np.ndarray]:
+    """Copies of the images at the positions, int64 [M], a batch at a time: uint8 [B, C, H, W]."""
+    read, size = make_reader(pixels), batch_size(pixels)
+    for start in range(0, len(positions), size):
+        yield read(positions[start : start + size])
 
 
 def batch_size(pixels: np.ndarray) -> int:

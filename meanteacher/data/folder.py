@@ -7,14 +7,9 @@ from pydantic import Field
 from meanteacher.config.types import Annotated, Literal, Resize
 from meanteacher.data.folder_listing import list_images
 from meanteacher.data.images import Dataset
-from meanteacher.data.listing import Listing
-from meanteacher.data.own_images import Reading, hash_files, load_listed
+from meanteacher.data.own_images import Lister, Reading, load_listed
 
-_listings: dict[tuple[str | None, Path], tuple[Listing, str]] = {}
-"""Listings and digests kept by `fingerprint` for the next `image_folder`, by root and data_dir.
-
-Listing a folder of many images takes most of the time of a start with a filled cache.
-"""
+_lister = Lister(lambda root, directory: list_images(root=root, directory=directory))
 
 
 def image_folder(
@@ -35,7 +30,7 @@ def image_folder(
     Raises UserError if root is missing, empty or has another layout, and for images that cannot be read.
     """
     directory = Path(data_dir).expanduser().absolute()
-    listing, digest = _listings.pop((root, directory), None) or _list_and_hash(root=root, directory=directory)
+    listing, digest = _lister.take(root, directory)
     return load_listed(
         name="image_folder",
         listing=listing,
@@ -43,7 +38,7 @@ def image_folder(
         key=f"image_folder-{digest}",
         directory=directory,
         reading=Reading(image_size=image_size, resize=resize, broken=broken, exclude_duplicates=exclude_duplicates),
-        list_again=lambda: list_images(root=root, directory=directory),
+        list_again=lambda: _lister.list_place(root, directory),
     )
 
 
@@ -54,15 +49,5 @@ def fingerprint(*, root: str | None, data_dir: str) -> str:
     `image_folder` uses the files listed here, so a run trains on the images that its name was derived from.
     Raises UserError as `image_folder` does, except for files that are not images.
     """
-    directory = Path(data_dir).expanduser().absolute()
-    listing, digest = _list_and_hash(root=root, directory=directory)
-    _listings[root, directory] = listing, digest
+    _, digest = _lister.keep(root, Path(data_dir).expanduser().absolute())
     return digest
-
-
-def _list_and_hash(*, root: str | None, directory: Path) -> tuple[Listing, str]:
-    """The images below root and their digest."""
-    listing = list_images(root=root, directory=directory)
-    return listing, hash_files(
-        root=listing.root, files=listing.train + listing.test, directory=directory, location=str(listing.root)
-    )

@@ -6,10 +6,9 @@ from pathlib import Path
 
 from meanteacher.config.errors import UserError
 from meanteacher.data.cache import describe
-from meanteacher.data.listing import ImageFile, Listing, build_listing, stat_image
+from meanteacher.data.listing import PARTS, ImageFile, Listing, build_listing, stat_image
 
 SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".gif", ".webp", ".tif", ".tiff", ".ppm"})
-_PARTS = ("train", "test", "unlabeled")
 
 
 def list_images(*, root: str | None, directory: Path) -> Listing:
@@ -19,7 +18,7 @@ def list_images(*, root: str | None, directory: Path) -> Listing:
     """
     top = _resolve_root(root)
     ignored = {str(top / "unlabeled"), str(directory / "cache")}
-    has_train, has_test, has_unlabeled = ((top / part).is_dir() for part in _PARTS)
+    has_train, has_test, has_unlabeled = ((top / part).is_dir() for part in PARTS)
     if has_test and not has_train:
         raise UserError(f"{top} has a test folder but no train folder: expected train/<class>/*, test/<class>/*")
     walk = _Walk(top)
@@ -34,7 +33,7 @@ def list_images(*, root: str | None, directory: Path) -> Listing:
     listing = build_listing(
         root=top, where=top, train=train, test=test, unlabeled=unlabeled, test_name="test folder", broken=walk.broken
     )
-    others = [path.name for path in _subfolders(top) if path.name not in _PARTS and str(path) not in ignored]
+    others = [path.name for path in _subfolders(top) if path.name not in PARTS and str(path) not in ignored]
     if has_train and others:
         listing.notes.append(f"folders beside train/ skipped: {', '.join(others)}")
     if has_unlabeled and not unlabeled:

@@ -11,10 +11,9 @@ from meanteacher.config.types import Annotated, Literal, Resize
 from meanteacher.data.cache import describe
 from meanteacher.data.decoding import Source
 from meanteacher.data.images import Dataset
-from meanteacher.data.listing import ImageFile, Listing, build_listing, shorten, sort_by_name, stat_image
+from meanteacher.data.listing import PARTS, ImageFile, Listing, build_listing, shorten, sort_by_name, stat_image
 from meanteacher.data.own_images import Reading, cache_key, hash_files, hash_text, load_listed
 
-_PARTS = ("train", "test", "unlabeled")
 _LABEL_COLUMNS = ("label", "labels", "target", "class")
 
 
@@ -45,7 +44,7 @@ def huggingface(
     splits = _load_splits(path, directory)
     image = image_column or _find_image_column(path, splits["train"])
     label = label_column or _find_label_column(path, splits["train"])
-    parts = {part: _select(path, splits[part], part, image, label) for part in _PARTS if part in splits}
+    parts = {part: _select(path, splits[part], part, image, label) for part in PARTS if part in splits}
     listing = _list_parts(path, parts, label)
     listing.notes.extend(f"split not used: {name}" for name in sorted(splits.keys() - parts.keys()))
 
@@ -115,7 +114,7 @@ def _parquet_files(local: Path) -> dict[str, list[str]]:
     files: dict[str, list[str]] = {}
     for file in [local] if local.suffix == ".parquet" else sorted(local.rglob("*.parquet")):
         names = (file.name.lower(), file.parent.name.lower() if file.parent != local.parent else "")
-        part = next((part for name in names for part in _PARTS if name.startswith(part)), "train")
+        part = next((part for name in names for part in PARTS if name.startswith(part)), "train")
         files.setdefault(part, []).append(str(file))
     return files
 
@@ -171,7 +170,7 @@ def _select(path: str, split: Any, part: str, image: str, label: str) -> Any:
 
 def _list_parts(path: str, splits: dict[str, Any], label: str) -> Listing:
     """All rows by part and class."""
-    parts: dict[str, dict[str, list[ImageFile]]] = {part: {} for part in _PARTS}
+    parts: dict[str, dict[str, list[ImageFile]]] = {part: {} for part in PARTS}
     for part, split in splits.items():
         size = split.data.nbytes // max(1, len(split))
         names = _class_names(path, split, label) if label in split.features else [""] * len(split)

@@ -1,7 +1,5 @@
 """The images of a data set of your own, before any of them is opened: their files, classes and parts."""
 
-import os
-import stat
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -10,7 +8,11 @@ from typing import NamedTuple
 import numpy as np
 
 from meanteacher.config.errors import UserError
+from meanteacher.config.files import stat_regular_file
 from meanteacher.data.splits import hold_out_fifth
+
+PARTS = ("train", "test", "unlabeled")
+"""The parts of a data set, as folders, values of a table and splits name them."""
 
 MOST_SHOWN = 5
 """More names than these are not all shown in a line."""
@@ -98,10 +100,8 @@ def sort_by_name(listing: Listing) -> Listing:
 
 def stat_image(name: str, path: str | Path) -> ImageFile:
     """An image file with its size and time stamps. Raises OSError if it is missing, and ValueError for a bad path."""
-    found = os.stat(path)
-    if not stat.S_ISREG(found.st_mode):
-        raise ValueError("it is not a regular file")
-    return ImageFile(name, found.st_size, found.st_mtime_ns, found.st_ctime_ns)
+    status = stat_regular_file(path)
+    return ImageFile(name, status.st_size, status.st_mtime_ns, status.st_ctime_ns)
 
 
 def shorten(words: Sequence[str]) -> str:

@@ -41,6 +41,34 @@ class Reading:
     exclude_duplicates: Literal["none", "exact", "near"]
 
 
+class Lister:
+    """Lists and hashes the images of a place, and keeps what `fingerprint` has listed for the loader that follows.
+
+    Listing a folder of many images takes most of the time of a start with a filled cache.
+    list_place: a function from a place, such as a folder or a table, and data_dir to the images there.
+    """
+
+    def __init__(self, list_place: Callable[[str | None, Path], Listing]):
+        self.list_place = list_place
+        self.kept: dict[tuple[str | None, Path], tuple[Listing, str]] = {}
+
+    def list_and_hash(self, place: str | None, directory: Path) -> tuple[Listing, str]:
+        """The images of a place and the digest of their names and bytes."""
+        listing = self.list_place(place, directory)
+        location = str(Path(place).expanduser().absolute())
+        files = listing.train + listing.test
+        return listing, hash_files(root=listing.root, files=files, directory=directory, location=location)
+
+    def keep(self, place: str | None, directory: Path) -> tuple[Listing, str]:
+        """`list_and_hash`; the next call of `take` returns the same."""
+        self.kept[place, directory] = self.list_and_hash(place, directory)
+        return self.kept[place, directory]
+
+    def take(self, place: str | None, directory: Path) -> tuple[Listing, str]:
+        """What `keep` has kept, once; otherwise `list_and_hash`."""
+        return self.kept.pop((place, directory), None) or self.list_and_hash(place, directory)
+
+
 def load_listed(
     *,
     name: str,

@@ -6,12 +6,10 @@ from pydantic import Field
 
 from meanteacher.config.types import Annotated, Literal, Resize
 from meanteacher.data.images import Dataset
-from meanteacher.data.listing import Listing
-from meanteacher.data.own_images import Reading, cache_key, digest_with_labels, hash_files, load_listed
+from meanteacher.data.own_images import Lister, Reading, cache_key, digest_with_labels, load_listed
 from meanteacher.data.table_listing import list_table
 
-_listings: dict[tuple[str | None, Path], tuple[Listing, str]] = {}
-"""Listings and digests of the images kept by `fingerprint` for the next `table`, by file and data_dir."""
+_lister = Lister(lambda file, directory: list_table(file))
 
 
 def table(
@@ -33,7 +31,7 @@ def table(
     Raises UserError for a file that is no such table, and for images that cannot be read.
     """
     directory = Path(data_dir).expanduser().absolute()
-    listing, digest = _listings.pop((file, directory), None) or _list_and_hash(file=file, directory=directory)
+    listing, digest = _lister.take(file, directory)
     return load_listed(
         name="table",
         listing=listing,
@@ -41,7 +39,7 @@ def table(
         key=cache_key("table", digest, listing),
         directory=directory,
         reading=Reading(image_size=image_size, resize=resize, broken=broken, exclude_duplicates=exclude_duplicates),
-        list_again=lambda: list_table(file),
+        list_again=lambda: _lister.list_place(file, directory),
     )
 
 
@@ -51,16 +49,5 @@ def fingerprint(*, file: str | None, data_dir: str) -> str:
     The next call of `table` uses the table as read here. Raises UserError as `table` does, except for files that are
     not images.
     """
-    directory = Path(data_dir).expanduser().absolute()
-    listing, digest = _list_and_hash(file=file, directory=directory)
-    _listings[file, directory] = listing, digest
+    listing, digest = _lister.keep(file, Path(data_dir).expanduser().absolute())
     return digest_with_labels(digest, listing)
-
-
-def _list_and_hash(*, file: str | None, directory: Path) -> tuple[Listing, str]:
-    """The images that a table names and the digest of their names and bytes."""
-    listing = list_table(file)
-    location = str(Path(file).expanduser().absolute())
-    return listing, hash_files(
-        root=listing.root, files=listing.train + listing.test, directory=directory, location=location
-    )

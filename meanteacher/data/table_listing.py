@@ -9,9 +9,7 @@ from typing import NamedTuple
 
 from meanteacher.config.errors import UserError
 from meanteacher.data.cache import describe
-from meanteacher.data.listing import ImageFile, Listing, build_listing, shorten, sort_by_name, stat_image
-
-_PARTS = ("train", "test", "unlabeled")
+from meanteacher.data.listing import PARTS, ImageFile, Listing, build_listing, shorten, sort_by_name, stat_image
 
 
 class Row(NamedTuple):
@@ -31,7 +29,7 @@ def list_table(file: str | None) -> Listing:
     """
     source = _resolve_file(file)
     rows, notes = read_rows(source)
-    parts: dict[str, dict[str, list[ImageFile]]] = {part: {} for part in _PARTS}
+    parts: dict[str, dict[str, list[ImageFile]]] = {part: {} for part in PARTS}
     broken: dict[str, str] = {}
     for row in rows:
         files = parts[row.part].setdefault(row.label, [])
@@ -59,7 +57,7 @@ def read_rows(source: Path) -> tuple[list[Row], list[str]]:
     wrong_parts, without_label, conflicts, repeated, hidden = [], [], [], 0, 0
     for line, path, label, part in lines:
         part = part or ("train" if label else "unlabeled")
-        if part not in _PARTS:
+        if part not in PARTS:
             wrong_parts.append(f"{part} in line {line}")
         elif part == "test" and not label:
             without_label.append(f"line {line}")
@@ -72,7 +70,7 @@ def read_rows(source: Path) -> tuple[list[Row], list[str]]:
             kinds = [f"{r.label or 'no label'} ({r.part}) in line {r.line}" for r in (first, row)]
             conflicts.append(f"{row.name} is {' and '.join(kinds)}")
     for mistakes, problem, advice in (
-        (wrong_parts, "unknown parts", f"use {', '.join(_PARTS)}"),
+        (wrong_parts, "unknown parts", f"use {', '.join(PARTS)}"),
         (without_label, "test images without a label", "label them, or use another part"),
         (conflicts, "images with two rows that differ", "keep one row"),
     ):

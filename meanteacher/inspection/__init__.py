@@ -1,4 +1,4 @@
-"""A look at a folder of images before training: what is in it, what to mend, and the command to start with.
+"""A look at a folder of images before training: what it contains, what to fix, and a first command.
 
 Reads the images once, without training on them.
 """

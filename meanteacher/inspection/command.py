@@ -13,7 +13,7 @@ def parse(arguments: list[str]) -> argparse.Namespace:
     """The options. Raises UserError for values that are out of range."""
     parser = argparse.ArgumentParser(
         "meanteacher inspect",
-        description="Look at images before training: what is in it, what to mend, and how to start.",
+        description="Look at images before training: what they are, what to fix, and how to start.",
         exit_on_error=False,
     )
     parser.add_argument(

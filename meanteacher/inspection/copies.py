@@ -10,8 +10,9 @@ from scipy.sparse.csgraph import connected_components
 
 from meanteacher.data.duplicates import Signatures, count_candidates
 from meanteacher.data.images import UNLABELED
+from meanteacher.data.listing import PARTS
 from meanteacher.inspection.reading import ImageFacts
-from meanteacher.inspection.sources import PARTS, Source
+from meanteacher.inspection.sources import Source
 
 PAIRS = (
     ("train", "test"),

@@ -7,9 +7,10 @@ from functools import cached_property
 import numpy as np
 
 from meanteacher.config.errors import UserError
+from meanteacher.data.listing import PARTS
 from meanteacher.inspection.copies import Copies, count_copies, find_copies
 from meanteacher.inspection.reading import ImageFacts, read_images
-from meanteacher.inspection.sources import PARTS, Source
+from meanteacher.inspection.sources import Source
 
 SIDES = (16, 32, 64, 128, 256, 512, 1024, 2048)
 """Borders of the histogram of shorter sides, in pixels."""

@@ -19,7 +19,7 @@ STEPS = 500, 20_000
 """The fewest and the most steps that are proposed."""
 
 IMBALANCED = 2
-"""From this ratio of the largest class to the smallest on, steps draw as many labeled images of each class."""
+"""From this ratio of the largest class to the smallest on, all classes are drawn equally often."""
 
 MOST_SIMILAR = 0.1
 """Where a larger share of the training images looks like test images, these are taken to be similar, not copies."""
@@ -28,10 +28,10 @@ MANY_ELONGATED = 0.1
 """From this share of images that lose half of themselves when cropped on, images are padded instead."""
 
 VALIDATION = 10, 1_000
-"""A part in so many of the labels is held out for validation, and at most so many images."""
+"""One label in this many is held out for validation, and at most this many labels."""
 
 VALIDATION_OF_FEW = 5, 30
-"""At least so many images are held out, from which thresholds can be chosen, but at most a part in so many labels."""
+"""Of few labels, up to one in this many is held out, until there are this many, enough to choose thresholds on."""
 
 CPU_SIZE, SIZES = 32, (32, 64, 96)
 """Image sizes for training from scratch on a CPU and on a GPU, in pixels."""
@@ -199,7 +199,7 @@ def choose_learning_rate(network: list[Setting]) -> Setting:
     """The learning rate, by what is trained."""
     if network[-1].overrides.get("model.train") == "all":
         rates = {"optimizer.lr": "0.01", "optimizer.layer_decay": "0.75"}
-        return Setting(rates, "trained layers need smaller steps, the more the nearer they are to the image")
+        return Setting(rates, "pretrained layers need smaller steps, the first ones the smallest")
     return Setting({"optimizer.lr": "0.1"}, "higher than usual, because the run is short")
 
 

@@ -1,8 +1,6 @@
 """Reads every image once, in threads: its size, format, content and whether it can be decoded."""
 
 import hashlib
-import stat
-import warnings
 from dataclasses import dataclass
 from io import BytesIO
 from pathlib import Path
@@ -10,8 +8,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from meanteacher.config.files import stat_regular_file
 from meanteacher.data.cache import map_in_threads
-from meanteacher.data.decoding import describe_failure, read_image, resize_image
+from meanteacher.data.decoding import describe_failure, read_image, resize_image, silence_warnings_of_large_images
 from meanteacher.inspection.sources import Source
 
 if TYPE_CHECKING:
@@ -46,8 +45,6 @@ def read_images(source: Source) -> tuple[list[ImageFacts], np.ndarray]:
 
     Shows a progress bar on a terminal.
     """
-    from PIL import Image
-
     small = np.zeros((len(source.files), 3, SIDE, SIDE), np.uint8)
 
     def read(row: int) -> ImageFacts:
@@ -57,20 +54,18 @@ def read_images(source: Source) -> tuple[list[ImageFacts], np.ndarray]:
         return facts
 
     nbytes = sum(file.size for file in source.files)
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", Image.DecompressionBombWarning)
-        rows = range(len(source.files))
-        return map_in_threads(function=read, items=rows, nbytes=nbytes, title="inspecting"), small
+    rows = range(len(source.files))
+    return map_in_threads(function=read, items=rows, nbytes=nbytes, title="inspecting"), small
 
 
 def read_facts(path: Path) -> tuple[ImageFacts, "Image.Image | None"]:
     """The facts of one file and its pixels in RGB, at least `SIDE` pixels wide and high; None for a broken one."""
     from PIL import Image
 
+    silence_warnings_of_large_images()
     known = {}
     try:
-        if not stat.S_ISREG(path.stat().st_mode):
-            raise ValueError("it is not a regular file")
+        stat_regular_file(path)
         data = path.read_bytes()
         known["content"] = hashlib.blake2b(data, digest_size=16).digest()
         if not data:

@@ -1,4 +1,4 @@
-"""What to look at or mend before training, in sentences."""
+"""What to check or fix before training, in sentences."""
 
 import numpy as np
 

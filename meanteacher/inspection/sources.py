@@ -7,11 +7,8 @@ from pathlib import Path
 import numpy as np
 
 from meanteacher.data.folder_listing import list_images
-from meanteacher.data.listing import ImageFile, Listing
+from meanteacher.data.listing import PARTS, ImageFile, Listing
 from meanteacher.data.table_listing import list_table
-
-PARTS = ("train", "unlabeled", "test")
-"""The parts of a data set, in the order in which they are listed."""
 
 TABLES = (".csv", ".tsv")
 """Suffixes of files that are tables of images."""

@@ -1,26 +1,21 @@
 """The pictures of the page: images as training will see them, as data URIs."""
 
-import base64
-import warnings
 from dataclasses import dataclass
-from io import BytesIO
 
 import numpy as np
 
 from meanteacher.data.cache import map_in_threads
-from meanteacher.data.decoding import resize_image
+from meanteacher.data.data_uris import image_uri
+from meanteacher.data.decoding import resize_image, silence_warnings_of_large_images
+from meanteacher.data.listing import PARTS
 from meanteacher.inspection.findings import Findings
 from meanteacher.inspection.reading import reduce_image
-from meanteacher.inspection.sources import PARTS
 
 MOST_CLASSES, OF_CLASS, UNLABELED = 100, 8, 24
 """Classes that are shown, images of each, and unlabeled images."""
 
 GROUPS, OF_GROUP = 12, 4
 """Groups of copies that are shown, and images of each."""
-
-EXACT_SIDE = 64
-"""Images with no longer side are stored without loss."""
 
 
 @dataclass(frozen=True)
@@ -95,14 +90,11 @@ def make_picture(findings: Findings, row: int, size: int, resize: str) -> Pictur
     """One image, resized as training will do it."""
     from PIL import Image
 
-    warnings.simplefilter("ignore", Image.DecompressionBombWarning)
+    silence_warnings_of_large_images()
     source = findings.source
     with Image.open(source.path(row)) as file:
         pixels = resize_image(reduce_image(file, size), image_size=size, resize=resize)
-    kind, options = ("png", {}) if size <= EXACT_SIDE else ("jpeg", {"quality": 85})
-    content = BytesIO()
-    Image.fromarray(np.ascontiguousarray(pixels.transpose(1, 2, 0))).save(content, kind, **options)
+    address = image_uri(Image.fromarray(np.ascontiguousarray(pixels.transpose(1, 2, 0))))
     target = source.targets[row]
     place = PARTS[source.parts[row]] + (f", {source.classes[target]}" if target >= 0 else "")
-    address = f"data:image/{kind};base64,{base64.b64encode(content.getvalue()).decode()}"
     return Picture(address, source.files[row].name, place)

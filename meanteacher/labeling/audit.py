@@ -1,13 +1,12 @@
 """The command `meanteacher audit RUN`: wrong labels, copies, and images of no class among the images of a run."""
 
-import argparse
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from meanteacher.config.errors import UserError
 from meanteacher.config.files import write_atomically
-from meanteacher.labeling.tables import refuse_to_overwrite, table_text
+from meanteacher.labeling.tables import make_parser, refuse_to_overwrite, table_text
 
 if TYPE_CHECKING:
     from meanteacher.labeling.findings import Audit
@@ -28,7 +27,7 @@ def audit(run: str | Path, *, out: Path | None = None, data: Path | None = None)
     Raises UserError as `open_run` and `audit_run` do and if cleanlab is not installed, and OSError where `out` cannot
     be written.
     """
-    if find_spec("cleanlab") is None:  # told before the images are read
+    if find_spec("cleanlab") is None:  # checked before the images are read
         raise UserError("meanteacher audit needs cleanlab; pip install -e '.[audit]' brings it")
     from meanteacher.labeling.audit_page import render_audit_page
     from meanteacher.labeling.findings import audit_run
@@ -96,12 +95,7 @@ def summary(run: "RunImages", found: "Audit") -> list[str]:
 
 def main(arguments: list[str]) -> int:
     """Run the command; returns its exit status. Raises UserError and OSError as `audit` does."""
-    parser = argparse.ArgumentParser(prog="meanteacher audit", description=DESCRIPTION)
-    parser.add_argument("run", type=Path, metavar="RUN", help="the folder of a finished run")
-    parser.add_argument("--out", type=Path, metavar="FOLDER", help="folder of the files (RUN/audit)")
-    parser.add_argument("--data", type=Path, metavar="DIR", help="where the images are, if the run was moved")
-    parser.add_argument("--force", action="store_true", help="replace files of an earlier call")
-    options = parser.parse_args(arguments)
+    options = make_parser("audit", DESCRIPTION).parse_args(arguments)
     refuse_to_overwrite(options.out or options.run / "audit", FILES, options.force)
     files = audit(options.run, out=options.out, data=options.data)
     print("\n".join(map(str, files.values())))

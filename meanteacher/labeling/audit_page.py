@@ -54,14 +54,13 @@ def render_audit_page(run: RunImages, audit: Audit) -> str:
         pictures = dict(zip(places, thumbnails(run, places), strict=True))
         cards = [make_card(run, each, pictures) for each in findings[:MOST_SHOWN]]
         sections.append(Section(heading, explanation, len(findings), cards))
-    text = render(
+    return render(
         Path(__file__).with_name("audit.html.j2"),
         title=f"Audit of {len(run.known)} labels of {run.data.name}",
         run=str(run.folder),
         notes=audit.notes,
         sections=sections,
     )
-    return text.encode("utf-8", errors="replace").decode()  # bytes of file names that are not UTF-8
 
 
 def make_card(run: RunImages, finding: Finding, pictures: dict[Place, str]) -> Card:

@@ -1,15 +1,13 @@
 """The images of a run to label next: candidates, what the run's networks say of them, and a strategy's choice."""
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
-import torch
 from torch import Tensor
 
 from meanteacher.config.errors import UserError
-from meanteacher.data.duplicates import Signatures
+from meanteacher.data.duplicates import exact_hashes
 from meanteacher.inference import load
 from meanteacher.labeling.run_images import RunImages
 from meanteacher.labeling.selection import STRATEGIES
@@ -38,32 +36,26 @@ class NetworkPool:
     def __init__(self, run: RunImages, positions: np.ndarray):
         self.run, self.positions = run, positions
         self.seed = run.settings.seed + len(run.split.labeled)
-        self.deployed = load(run.folder)
-        if self.deployed.classes != run.classes:
-            raise UserError(f"{run.folder}: its images now have other classes; name the right ones with --data DIR")
+        self.deployed = run.load_network()
 
     @cached_property
     def teacher(self) -> Tensor:
-        return self.outputs(self.deployed.probabilities, self.positions).double()
+        return self.run.outputs(self.deployed.probabilities, self.positions).double()
 
     @cached_property
     def student(self) -> Tensor:
         name = self.deployed.networks[0]
         if name == self.deployed.network:
             raise UserError(f"{self.run.folder}: has one network only, so there is no disagreement; use --by margin")
-        return self.outputs(load(self.run.folder, name).probabilities, self.positions).double()
+        return self.run.outputs(load(self.run.folder, name).probabilities, self.positions).double()
 
     @cached_property
     def features(self) -> Tensor:
-        return self.outputs(self.deployed.features, self.positions)
+        return self.run.outputs(self.deployed.features, self.positions)
 
     @cached_property
     def labeled_features(self) -> Tensor:
-        return self.outputs(self.deployed.features, self.run.split.labeled)
-
-    def outputs(self, function: Callable[[Tensor], Tensor], positions: np.ndarray) -> Tensor:
-        """A function of training images: [N, …]. function: of a batch of pixels."""
-        return torch.cat([function(pixels) for pixels in self.run.batches(positions)])
+        return self.run.outputs(self.deployed.features, self.run.split.labeled)
 
 
 def find_candidates(run: RunImages) -> tuple[np.ndarray, int]:
@@ -73,10 +65,9 @@ def find_candidates(run: RunImages) -> tuple[np.ndarray, int]:
     equal to each other.
     """
     unlabeled = np.setdiff1d(run.split.unlabeled, run.known)
-    hashes = Signatures.of(run.data.train.pixels).exact
-    fresh = unlabeled[~np.isin(hashes[unlabeled], hashes[run.known])]
-    _, first = np.unique(hashes[fresh], return_index=True)
-    candidates = np.sort(fresh[first])
+    hashes, known = (exact_hashes(run.data.train.pixels, positions) for positions in (unlabeled, run.known))
+    distinct, first = np.unique(hashes, return_index=True)
+    candidates = np.sort(unlabeled[first[~np.isin(distinct, known)]])
     return candidates, len(unlabeled) - len(candidates)
 
 

@@ -3,11 +3,9 @@
 from dataclasses import dataclass, field
 
 import numpy as np
-import torch
 
 from meanteacher.config.errors import UserError
 from meanteacher.data.duplicates import Signatures
-from meanteacher.inference import load
 from meanteacher.labeling import label_errors, outliers
 from meanteacher.labeling.run_images import Place, RunImages
 
@@ -53,15 +51,10 @@ def audit_run(run: RunImages) -> Audit:
 
     Raises UserError if the network has no features, and if fewer than two classes have two labels each.
     """
-    network = load(run.folder)
-    if network.classes != run.classes:
-        raise UserError(f"{run.folder}: its images now have other classes; name the right ones with --data DIR")
+    network = run.load_network()
     unlabeled = np.setdiff1d(run.split.unlabeled, run.known)
-    empty = [torch.empty(0, 1)]
-    known_features, other_features = (
-        torch.cat([network.features(pixels) for pixels in run.batches(positions)] or empty).numpy()
-        for positions in (run.known, unlabeled)
-    )
+    known_features = run.outputs(network.features, run.known).numpy()
+    other_features = run.outputs(network.features, unlabeled).numpy() if len(unlabeled) else known_features[:0]
     errors, notes = find_label_errors(run, known_features)
     foreign = find_foreign(run, known_features, other_features, unlabeled)
     return Audit([*errors, *find_copies(run), *foreign], len(run.known) + len(unlabeled), notes)
@@ -117,7 +110,7 @@ def find_copies(run: RunImages) -> list[Finding]:
 
     Near copies are those of `meanteacher.data.duplicates`.
     """
-    known = Signatures.of(run.data.train.pixels).rows(np.isin(np.arange(len(run.data.train.targets)), run.known))
+    known = Signatures.of(run.data.train.pixels, run.known)
     test = Signatures.of(run.data.test.pixels)
     findings = []
     for row, other, exact in copy_pairs(known, known):

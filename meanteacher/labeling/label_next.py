@@ -1,12 +1,11 @@
 """The command `meanteacher label-next RUN [N]`: which unlabeled images of a run to label next, and a page to do it."""
 
-import argparse
 from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from meanteacher.config.files import write_atomically
-from meanteacher.labeling.tables import refuse_to_overwrite, table_text
+from meanteacher.labeling.tables import make_parser, refuse_to_overwrite, table_text
 
 if TYPE_CHECKING:
     from meanteacher.labeling.choice import Choice
@@ -81,13 +80,9 @@ def main(arguments: list[str]) -> int:
     """Run the command; returns its exit status. Raises UserError and OSError as `label_next` does."""
     from meanteacher.labeling.selection import STRATEGIES
 
-    parser = argparse.ArgumentParser(prog="meanteacher label-next", description=DESCRIPTION)
-    parser.add_argument("run", type=Path, metavar="RUN", help="the folder of a finished run")
+    parser = make_parser("label-next", DESCRIPTION)
     parser.add_argument("count", nargs="?", type=positive, default=100, metavar="N", help="how many images (100)")
     parser.add_argument("--by", choices=STRATEGIES, default=DEFAULT, help=f"how they are chosen ({DEFAULT})")
-    parser.add_argument("--out", type=Path, metavar="FOLDER", help="folder of the files (RUN/label-next)")
-    parser.add_argument("--data", type=Path, metavar="DIR", help="where the images are, if the run was moved")
-    parser.add_argument("--force", action="store_true", help="replace files of an earlier call")
     options = parser.parse_args(arguments)
     refuse_to_overwrite(options.out or options.run / "label-next", ["label-next.csv", "label-next.html"], options.force)
     files = label_next(options.run, options.count, by=options.by, out=options.out, data=options.data)

@@ -41,7 +41,7 @@ def render_label_page(run: RunImages, choice: Choice) -> str:
             )
         ],
     }
-    text = render(
+    return render(
         TEMPLATES / "label_next.html.j2",
         title=f"Label {len(choice.positions)} images of {run.data.name}",
         by=choice.by,
@@ -50,7 +50,6 @@ def render_label_page(run: RunImages, choice: Choice) -> str:
         new=reads_new_labels(run, choice.positions),
         page=page,
     )
-    return text.encode("utf-8", errors="replace").decode()  # bytes of file names that are not UTF-8
 
 
 def class_keys(classes: list[str]) -> str:

@@ -1,6 +1,6 @@
 """A finished run together with the images it was trained on."""
 
-from collections.abc import Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -16,6 +16,7 @@ from meanteacher.config.settings import Settings
 from meanteacher.config.signatures import constructor_parameters
 from meanteacher.data import Dataset, Images, splits
 from meanteacher.data.cache import make_reader
+from meanteacher.inference import Predictor, load
 from meanteacher.inference.loading import read_finished, read_settings
 from meanteacher.runs.build import load_data
 from meanteacher.runs.result import Result
@@ -99,11 +100,21 @@ class RunImages:
         images = self.data.test if place.part == "test" else self.data.train
         return make_reader(images.pixels)(np.array([place.row]))[0]
 
-    def batches(self, positions: np.ndarray) -> Iterator[Tensor]:
-        """Training images, uint8 [B, C, H, W], read as they are iterated over. positions: int64 [N]."""
+    def outputs(self, function: Callable[[Tensor], Tensor], positions: np.ndarray) -> Tensor:
+        """A function of training images, read a chunk at a time: [N, …]. positions: int64 [N], N ≥ 1.
+
+        function: of a batch of pixels, uint8 [B, C, H, W].
+        """
         read = make_reader(self.data.train.pixels)
-        starts = range(0, len(positions), _CHUNK)
-        return (torch.from_numpy(read(positions[start : start + _CHUNK])) for start in starts)
+        chunks = (read(positions[start : start + _CHUNK]) for start in range(0, len(positions), _CHUNK))
+        return torch.cat([function(torch.from_numpy(pixels)) for pixels in chunks])
+
+    def load_network(self) -> Predictor:
+        """The network to deploy. Raises UserError if the images have other classes than it."""
+        network = load(self.folder)
+        if network.classes != self.classes:
+            raise UserError(f"{self.folder}: its images now have other classes; name the right ones with --data DIR")
+        return network
 
 
 def open_run(folder: Path, data: Path | None = None) -> RunImages:
@@ -124,7 +135,7 @@ def open_run(folder: Path, data: Path | None = None) -> RunImages:
 
 
 def locate(dataset: dict[str, Any], data: Path | None) -> dict[str, Any]:
-    """The node of a data set with its images in `data`, and with the keys that runs from before them lack."""
+    """The node of a data set with its images in `data`, and with the keys that were added after the run."""
     module, _, name = dataset["_target_"].rpartition(".")
     parameters = constructor_parameters(module, name) or {}
     added = {key.removeprefix("dataset."): value for key, value in ADDED_KEYS.items() if key.startswith("dataset.")}

@@ -1,20 +1,16 @@
 """Small pictures of a run's images as data URIs, so that a page needs no other file."""
 
-import base64
-import io
 from concurrent.futures import ThreadPoolExecutor
 
 from PIL import Image
 
 from meanteacher.config.errors import UserError
+from meanteacher.data.data_uris import image_uri
 from meanteacher.data.decoding import load_image
 from meanteacher.labeling.run_images import Place, RunImages
 
 SIDE = 192
 """The longest side of a thumbnail of a file in pixels; smaller images keep their size."""
-
-EXACT_SIDE = 64
-"""Images with no longer side are stored without loss."""
 
 
 def thumbnails(run: RunImages, places: list[Place]) -> list[str]:
@@ -24,7 +20,7 @@ def thumbnails(run: RunImages, places: list[Place]) -> list[str]:
 
 
 def thumbnail(run: RunImages, place: Place) -> str:
-    """The data URI of one image. A file that cannot be read any more is replaced by the decoded pixels."""
+    """The data URI of one image. The decoded pixels stand in for a file that can no longer be read."""
     file = run.file_of(place)
     try:
         image = decoded(run, place) if file is None else load_image(file)
@@ -32,11 +28,7 @@ def thumbnail(run: RunImages, place: Place) -> str:
         image = decoded(run, place)
     if file is not None:
         image.thumbnail((SIDE, SIDE))
-    lossless = max(image.size) <= EXACT_SIDE
-    content = io.BytesIO()
-    image.save(content, "PNG" if lossless else "JPEG", quality=85)
-    kind = "png" if lossless else "jpeg"
-    return f"data:image/{kind};base64,{base64.b64encode(content.getvalue()).decode()}"
+    return image_uri(image)
 
 
 def decoded(run: RunImages, place: Place) -> Image.Image:

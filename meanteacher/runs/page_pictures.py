@@ -1,12 +1,12 @@
 """The pictures of a run's page, as data URIs: learning curves, reliability diagrams and thumbnails."""
 
-import base64
 from io import BytesIO
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from meanteacher.config import colors
+from meanteacher.data.data_uris import data_uri, image_uri
 from meanteacher.runs.plots import draw_learning_curves, new_figure
 from meanteacher.runs.reliability import Reliability
 from meanteacher.training.calibration import wilson_interval
@@ -18,13 +18,8 @@ if TYPE_CHECKING:
 THUMBNAIL_SIDE = 96
 """The longest side of a thumbnail in pixels; smaller images keep their size."""
 
-EXACT_SIDE = 48
-"""Images with no longer side are stored without loss."""
-
-
-def data_uri(content: bytes, kind: str) -> str:
-    """An address that holds the content itself. kind: its media type."""
-    return f"data:{kind};base64,{base64.b64encode(content).decode()}"
+LOSSLESS_SIDE = 48
+"""Thumbnails whose longer side has at most this many pixels are stored as PNG, larger ones as JPEG."""
 
 
 def svg_uri(figure: "Figure") -> str:
@@ -84,8 +79,5 @@ def thumbnail_uri(pixels: np.ndarray) -> str:
     from PIL import Image
 
     image = Image.fromarray(np.ascontiguousarray(pixels.transpose(1, 2, 0) if len(pixels) == 3 else pixels[0]))
-    exact = max(image.size) <= EXACT_SIDE
     image.thumbnail((THUMBNAIL_SIDE, THUMBNAIL_SIDE), Image.Resampling.BICUBIC)
-    content = BytesIO()
-    image.save(content, "PNG") if exact else image.save(content, "JPEG", quality=85)
-    return data_uri(content.getvalue(), "image/png" if exact else "image/jpeg")
+    return image_uri(image, LOSSLESS_SIDE)
