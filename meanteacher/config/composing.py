@@ -1,13 +1,16 @@
 """From what Hydra composes to the settings of a run and its run directory. No other module sees a DictConfig."""
 
+from collections.abc import Iterable
 from functools import lru_cache
 
+from hydra import compose, initialize_config_dir
 from hydra.core.global_hydra import GlobalHydra
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 
 from meanteacher.config.checks import nearest
 from meanteacher.config.errors import UserError
+from meanteacher.config.locations import CONF
 from meanteacher.config.settings import Choices, Settings
 from meanteacher.config.strangers import refuse_strangers
 from meanteacher.config.trust import trust_packages
@@ -41,6 +44,13 @@ def plain(root: DictConfig, hydra: DictConfig) -> dict:
     nodes = {key: root._get_node(key) for key in root if key not in ("hydra", "trusted_packages")}
     nodes |= own_nodes(root, hydra)
     return OmegaConf.to_container(OmegaConf.create(nodes, flags={"allow_objects": True}), resolve=True)
+
+
+def compose_plain(overrides: Iterable[str]) -> dict:
+    """The `plain` configuration that these overrides compose, for programs that Hydra does not start."""
+    with initialize_config_dir(str(CONF), version_base="1.3"):
+        root = compose("config", list(overrides), return_hydra_config=True)
+        return plain(root, root.hydra)
 
 
 def own_nodes(root: DictConfig, hydra: DictConfig) -> dict[str, DictConfig]:

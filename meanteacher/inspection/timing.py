@@ -5,11 +5,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from hydra import compose, initialize_config_dir
 
-from meanteacher.config.composing import plain
+from meanteacher.config.composing import compose_plain
 from meanteacher.config.console import only_errors
-from meanteacher.config.locations import CONF
 from meanteacher.config.settings import Choices, Settings
 from meanteacher.config.types import PositiveInt
 from meanteacher.data import Dataset, Images
@@ -51,10 +49,7 @@ def measure_speed(overrides: dict[str, str], *, classes: int, image_size: int) -
     from meanteacher.runs.session import Session
     from meanteacher.training.eta import TRAINING_COST
 
-    with initialize_config_dir(str(CONF), version_base="1.3"):
-        assignments = [f"{key}={value}" for key, value in overrides.items()]
-        root = compose("config", [*assignments, "logger=jsonl"], return_hydra_config=True)
-    config = plain(root, root.hydra)
+    config = compose_plain([*(f"{key}={value}" for key, value in overrides.items()), "logger=jsonl"])
     target = {"_target_": f"{__name__}.{noise.__name__}", "classes": classes, "image_size": image_size}
     config["dataset"] = {"name": "noise", "storage": "device", "labeled_in_unlabeled": True} | target
     config |= {"label": "all", "validation": 0, "steps": STEPS, "eval_every": STEPS}
