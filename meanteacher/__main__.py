@@ -1,4 +1,4 @@
-"""`python -m meanteacher …` is the command `meanteacher …`; torchrun starts it so."""
+"""Runs the command `meanteacher` as `python -m meanteacher`, the form that torchrun starts."""
 
 import sys
 
