@@ -15,10 +15,12 @@ from meanteacher.comparison.protocols import Protocol, group_runs
 from meanteacher.comparison.results import Run, find_runs
 from meanteacher.comparison.settings import show
 from meanteacher.comparison.statistics import Pair, Statistics, compute_statistics
+from meanteacher.comparison.verdicts import interval, signed, spread
 
 PAGE = Path(__file__).with_name("results.md")
 ROOT = PAGE.parents[1]
 BLOCK = re.compile(r"<!-- runs: (?P<pattern>\S+) -->\n.*?<!-- end -->", re.DOTALL)
+DECIMALS = 1
 
 
 def with_tables(text: str) -> str:
@@ -53,10 +55,10 @@ def table(protocol: Protocol, numbers: Statistics) -> str:
             "method": row.variant,
             "network": row.network,
             "n": row.n,
-            "last": percent(row.error_last, row.error_last_std),
-            "median of 20": percent(row.error_median_last_20, row.error_median_last_20_std),
-            "best on test": percent(*best.loc[(row.variant, row.point)]),
-            "ECE": percent(row.ece, row.ece_std),
+            "last": spread(row.error_last, row.error_last_std, DECIMALS),
+            "median of 20": spread(row.error_median_last_20, row.error_median_last_20_std, DECIMALS),
+            "best on test": spread(*best.loc[(row.variant, row.point)], DECIMALS),
+            "ECE": spread(row.ece, row.ece_std, DECIMALS),
             "better than supervised by (95 %)": difference(pairs.get((row.variant, row.point))),
         }
         for row in summary[summary["deployed"]].sort_values("point", kind="stable", key=point_orders).itertuples()
@@ -69,22 +71,14 @@ def point_orders(points: pd.Series) -> pd.Series:
     return points.map(point_order)
 
 
-def percent(mean: float, deviation: float) -> str:
-    """Mean ± standard deviation in percent."""
-    if pd.isna(mean):
-        return "–"
-    return f"{100 * mean:.1f}" + ("" if pd.isna(deviation) else f" ± {100 * deviation:.1f}")
-
-
 def difference(pair: Pair | None) -> str:
     """Points, interval and verdict of a paired difference."""
     if pair is None or pair.difference is None:
         return "–"
-    points = f"{100 * pair.difference:.1f}".replace("-", "−")
+    points = signed(100 * pair.difference, DECIMALS)
     if pair.low is None:
         return f"{points} (one seed)"
-    interval = f"{100 * pair.low:.1f} to {100 * pair.high:.1f}".replace("-", "−")
-    return f"{points} ({interval}), {pair.verdict}"
+    return f"{points} ({interval(pair, DECIMALS)}), {pair.verdict}"
 
 
 def origin(runs: list[Run]) -> str:

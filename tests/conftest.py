@@ -12,7 +12,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from hydra import compose, initialize_config_dir
 from PIL import Image
 
 ROOT = Path(__file__).parents[1]
@@ -43,9 +42,7 @@ def settings(*overrides: str) -> dict:
 @functools.cache
 def compose_once(overrides: tuple[str, ...], data_dir: str | None) -> dict:
     """The configuration of `settings`, which Hydra takes a fifth of a second to compose."""
-    with initialize_config_dir(str(CONF), version_base="1.3"):
-        root = compose("config", overrides=list(overrides), return_hydra_config=True)
-        return composing.plain(root, root.hydra)
+    return composing.compose_plain(overrides)
 
 
 def parsed(*overrides: str) -> Settings:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from meanteacher.benchmark import measure, show
 from meanteacher.benchmark.variants import list_variants
-from meanteacher.config.composing import compose_overrides, plain
+from meanteacher.config.composing import compose_plain
 from meanteacher.config.errors import UserError
 from meanteacher.config.settings import Settings
 from meanteacher.training.device import choose_device, choose_precision
@@ -51,8 +51,7 @@ def parse(arguments: list[str]) -> tuple[argparse.Namespace, list[str]]:
 def compose_settings(options: argparse.Namespace, overrides: list[str]) -> Settings:
     """The settings of an endless run on noise, without evaluations and checkpoints."""
     groups = [f"model={options.model}", f"method={options.method}", f"trainer.device={options.device}"]
-    with compose_overrides([*groups, *overrides]) as root:
-        config = plain(root, root.hydra)
+    config = compose_plain([*groups, *overrides])
     noise = {"_target_": "meanteacher.benchmark.random_data.random_images", "count": options.images}
     config["dataset"] = {"name": "random", "storage": "device", "labeled_in_unlabeled": True, **noise}
     config["trainer"] |= {"log_every": options.steps, "checkpoint_minutes": 1e9}

@@ -7,22 +7,23 @@ from collections.abc import Sequence
 
 from meanteacher.comparison.settings import key
 from meanteacher.config.added_keys import ADDED_VIEWS, SCENARIO, drop_added
-from meanteacher.config.digest import flatten, location_key
+from meanteacher.config.digest import flatten, storage_keys
 from meanteacher.runs.result import Result, deployed_network
 
-IMAGE_LOCATION = {"dataset.data_dir", "dataset.root", "dataset.storage"}
-"""Where the images are stored, which does not matter; the content of a folder is in `data.fingerprint`."""
 RUN_KEYS = ("steps", "eval_every", "validation", *SCENARIO)
 BATCHES = ("labeled_batch", "unlabeled_batch")
 
 
 def protocol_fields(result: Result) -> dict:
-    """All that must be equal between runs that are compared, by dotted key."""
+    """All that must be equal between runs that are compared, by dotted key.
+
+    Where the images are stored does not matter; the content of a folder is in `data.fingerprint`.
+    """
     settings = result.settings or {}
     fields = {f"data.{name}": value for name, value in (result.data or {}).items() if name != "name"}
     fields |= settings_of(settings, ("dataset", "model", "augment", "schedule"))
-    location = IMAGE_LOCATION | {f"dataset.{location_key(settings.get('dataset', {}))}"}
-    fields = {name: value for name, value in fields.items() if not (name in location or of_own_view(name))}
+    hidden = {f"dataset.{name}" for name in storage_keys(settings.get("dataset", {}))}
+    fields = {name: value for name, value in fields.items() if not (name in hidden or of_own_view(name))}
     fields |= {name: settings.get(name) for name in RUN_KEYS}
     if fields.get("schedule.steps") == fields["steps"]:
         fields.pop("schedule.steps", None)

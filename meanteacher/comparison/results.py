@@ -109,7 +109,7 @@ def read_sweep(path: Path) -> dict:
     """The content of a folder's sweep.json. Raises UserError where it cannot be read or names no runs."""
     try:
         content = json.loads((path / "sweep.json").read_text(encoding="utf-8"))
-        [run["folder"] for run in content["runs"]]
+        [Path(run["folder"]) for run in content["runs"]]  # raises TypeError for what is no path
     except (OSError, ValueError, TypeError, KeyError) as error:
         raise UserError(f"{path}/sweep.json: cannot be used ({error!r}); repair it, or give the run folders") from None
     if not content["runs"]:

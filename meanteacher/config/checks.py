@@ -105,14 +105,15 @@ def check_node(path: str, node: Any, untargeted: set[str]) -> None:
     if missing := required - keys - SUPPLIED:
         raise UserError(describe_missing(path, min(missing), target))
     for name in keys:
-        check_null(f"{path}.{name}", node[name], parameters[name].annotation)
-        if not isinstance(node[name], dict) and (kind := annotated_type(parameters[name].annotation)) is not None:
-            validate(f"{path}.{name}", kind, node[name])
+        if not isinstance(node[name], dict):
+            check_argument(f"{path}.{name}", node[name], parameters[name].annotation)
 
 
-def check_null(path: str, value: Any, annotation: ast.expr | None) -> None:
-    """Raise UserError for null in place of an object, unless the annotation allows it."""
-    if value is None and annotation is not None and annotated_type(annotation) is None:
+def check_argument(path: str, value: Any, annotation: ast.expr | None) -> None:
+    """Check a plain value against the annotation of its argument. Null in place of an object must be allowed by it."""
+    if (kind := annotated_type(annotation)) is not None:
+        validate(path, kind, value)
+    elif value is None and annotation is not None:
         text = ast.unparse(annotation)
         if "None" not in text and "Optional" not in text:
             raise UserError(f"{path}=null: must be a mapping with a _target_ ({text}); leave it as in the yaml file")

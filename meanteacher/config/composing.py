@@ -1,6 +1,6 @@
 """From what Hydra composes to the settings of a run and its run directory. No other module sees a DictConfig."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from functools import lru_cache
 
@@ -24,13 +24,13 @@ SET_BY_RECIPES = ("method", "model", "optimizer", "schedule")
 
 
 @contextmanager
-def compose_overrides(overrides: list[str]) -> Iterator[DictConfig]:
+def compose_overrides(overrides: Iterable[str]) -> Iterator[DictConfig]:
     """The configuration with these overrides, Hydra's node included, without Hydra's command line.
 
     Hydra is initialized within the context, as `plain` and `compose_run` need it.
     """
     with initialize_config_dir(str(CONF), version_base="1.3"):
-        yield compose("config", overrides, return_hydra_config=True)
+        yield compose("config", list(overrides), return_hydra_config=True)
 
 
 def compose_run(root: DictConfig, hydra: DictConfig, sweep: str | None = None) -> tuple[Settings, Choices]:
@@ -55,6 +55,12 @@ def plain(root: DictConfig, hydra: DictConfig) -> dict:
     nodes = {key: root._get_node(key) for key in root if key not in ("hydra", "trusted_packages")}
     nodes |= own_nodes(root, hydra)
     return OmegaConf.to_container(OmegaConf.create(nodes, flags={"allow_objects": True}), resolve=True)
+
+
+def compose_plain(overrides: Iterable[str]) -> dict:
+    """The `plain` configuration that these overrides compose, for programs that Hydra does not start."""
+    with compose_overrides(overrides) as root:
+        return plain(root, root.hydra)
 
 
 def own_nodes(root: DictConfig, hydra: DictConfig) -> dict[str, DictConfig]:

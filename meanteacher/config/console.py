@@ -5,7 +5,7 @@ import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from omegaconf.errors import ConfigAttributeError, ConfigKeyError, InterpolationResolutionError
+from omegaconf.errors import ConfigAttributeError, ConfigKeyError
 
 from meanteacher.config.checks import nearest
 from meanteacher.config.errors import UserError
@@ -55,9 +55,9 @@ def one_line(error: BaseException) -> str:
         if text := describe_key(cause):
             return text
     text = " ".join(str(error).split())
-    pattern = r"Could not find '(.+)/([^/']+)' Available options in '.+?': (.*?) Config search"
     if match := re.search(r"Could not load '(.+)/([^/']+)'", text):
         return f"{match[1]}={match[2]}: there is no such option"
+    pattern = r"Could not find '(.+)/([^/']+)' Available options in '.+?': (.*?) Config search"
     if match := re.search(pattern, text):
         group, option, available = match.groups()
         if option in EXTRAS:
@@ -67,12 +67,10 @@ def one_line(error: BaseException) -> str:
 
 
 def describe_key(error: BaseException) -> str | None:
-    """One line for an error of OmegaConf about a key, with a hint where the key is missing; None for other errors."""
+    """One line for an error of OmegaConf about a key, with a hint if there is no such key; None for other errors."""
     key, parent = getattr(error, "full_key", None), getattr(error, "parent_node", None)
     if not key or parent is None:
         return None
-    if isinstance(error, InterpolationResolutionError):
-        return f"{key}: {str(error).splitlines()[0]}"
     if isinstance(error, ConfigKeyError | ConfigAttributeError):
         return f"{key}: there is no such key{nearest(key.rpartition('.')[2], [k for k in parent if k != 'hydra'])}"
     return f"{key}: {str(error).splitlines()[0]}"

@@ -22,8 +22,8 @@ WATCHING_TRAINER = {
     "checkpoint_minutes",
     "eval_batch",
 }
-WATCHING_DATASET = {"storage", "data_dir", "root"}
 """Keys that change where and how a run is watched, not what it computes."""
+
 LOCATIONS = {"meanteacher.data.table.table": "file", "meanteacher.data.huggingface.huggingface": "path"}
 """The key that says where the images are, by `_target_`; in any other data set it is `root`."""
 
@@ -38,7 +38,7 @@ def run_digest(config: dict) -> str:
     config = drop_added(config)
     relevant = {key: value for key, value in config.items() if key not in WATCHING}
     relevant["trainer"] = {key: value for key, value in config["trainer"].items() if key not in WATCHING_TRAINER}
-    hidden = WATCHING_DATASET | {location_key(config["dataset"])}
+    hidden = storage_keys(config["dataset"])
     relevant["dataset"] = {key: value for key, value in config["dataset"].items() if key not in hidden}
     if content := images_digest(config["dataset"]):
         relevant["images"] = content
@@ -51,6 +51,11 @@ def run_digest(config: dict) -> str:
             ) from None
     text = json.dumps(normalize(relevant), sort_keys=True)
     return hashlib.blake2b(text.encode(), digest_size=5).hexdigest()
+
+
+def storage_keys(dataset: dict) -> set[str]:
+    """The keys of a data set that say where its images are and how they are kept, not which images they are."""
+    return {"storage", "data_dir", "root", location_key(dataset)}
 
 
 def location_key(dataset: dict) -> str:

@@ -1,4 +1,4 @@
-"""What to do about errors of the operating system and exhausted memory, in one line. Does not import PyTorch."""
+"""One-line messages for errors of the operating system and for exhausted memory. Does not import PyTorch."""
 
 import errno
 from pathlib import Path
@@ -19,7 +19,7 @@ MEMORY_ADVICE = (
 
 
 def describe_os_error(error: OSError, place: Path | None = None) -> str | None:
-    """The file, the reason and what to do, in one line; None for errors that have nothing to do with files.
+    """One line with the file, the reason and what to do; None for errors that have nothing to do with files.
 
     place: the folder to name where the error names no file.
     """
@@ -38,7 +38,7 @@ def describe_os_error(error: OSError, place: Path | None = None) -> str | None:
 
 
 def explain(error: BaseException, place: Path) -> BaseException:
-    """A UserError that says what to do if the disk, the file handles or the memory ran out; else the error itself."""
+    """A UserError that says what to do if a file operation failed or memory ran out; else the error itself."""
     if isinstance(error, OSError) and (text := describe_os_error(error, place)):
         return UserError(text)
     if is_out_of_memory(error):

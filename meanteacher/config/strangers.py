@@ -1,6 +1,6 @@
-"""What yaml files may not decide, because Hydra would run code or commands before any check of the settings.
+"""Keys that a yaml file may not set, because Hydra would run code or commands before any check of the settings.
 
-Everything refused here can still be given on the command line.
+The command line may still set them.
 """
 
 import functools
@@ -34,7 +34,7 @@ HARMLESS_LOGGING = {
     "ext://sys.stderr",
     "${hydra.runtime.output_dir}/${hydra.job.name}.log",
 }
-"""Classes, factories, objects and file names in the logging configurations that come with Hydra."""
+"""The classes, factories, objects and file names that the logging configurations of Hydra itself contain."""
 
 SAMPLERS = "optuna.samplers."
 
@@ -101,7 +101,7 @@ def is_harmless(key: str, value: Any) -> bool:
 
 
 def named_code(node: Any) -> Iterator[str]:
-    """The classes, factories, objects and files in a configuration of Python's logging that Hydra's own do not have."""
+    """The classes, factories, objects and files in a configuration of Python's logging, without `HARMLESS_LOGGING`."""
     for key, value in node.items() if isinstance(node, dict) else ():
         if isinstance(value, dict):
             yield from named_code(value)

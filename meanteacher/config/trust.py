@@ -1,8 +1,8 @@
 """Which code a configuration may name.
 
-A configuration may come from a stranger, and Hydra calls whatever a `_target_` names. So only the classes and data sets
-of this package and the layers and optimizers of PyTorch may be named, and what the user trusts: `trusted_packages=[…]`
-on the command line, or `trust_packages` in a program. Nothing is imported for the check.
+A configuration may come from a stranger, and Hydra calls whatever a `_target_` names. It may therefore name only the
+classes and data sets of this package, the layers and optimizers of PyTorch, and code that the user trusts
+(`trusted_packages=[…]` on the command line, or `trust_packages` in a program). The check imports nothing.
 """
 
 import ast
@@ -36,7 +36,7 @@ def trust_packages(names: str | Iterable[str]) -> None:
     """
     names = [names] if isinstance(names, str) else list(names)
     for name in names:
-        if not (isinstance(name, str) and all(part.isidentifier() for part in name.split("."))):
+        if not is_dotted_name(name):
             raise UserError(f"trusted_packages={name}: not the name of a module; use trusted_packages=[my_module]")
     trusted.update(names)
 
@@ -76,7 +76,7 @@ def refused_module(path: str, target: Any) -> str | None:
 
     Raises UserError if it is not a name, or if this package or PyTorch has nothing of this name.
     """
-    if not isinstance(target, str) or not all(part.isidentifier() for part in target.split(".")):
+    if not is_dotted_name(target):
         raise UserError(f"{path}._target_={target}: must be a name, as in meanteacher.models.wide_resnet.WideResNet")
     module, _, name = target.rpartition(".")
     definition, home = find_definition(module, name)
@@ -87,6 +87,10 @@ def refused_module(path: str, target: Any) -> str | None:
         parameters_of(path, target)
     is_extension = is_within(module, trusted) and not (find_origin(module) or ".py").endswith(".py")
     return None if is_extension else module or target
+
+
+def is_dotted_name(name: Any) -> bool:
+    return isinstance(name, str) and all(part.isidentifier() for part in name.split("."))
 
 
 def is_within(module: str, packages: Iterable[str]) -> bool:

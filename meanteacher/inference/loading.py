@@ -89,7 +89,10 @@ def read_settings(result: Result, folder: Path) -> Settings:
 
 
 def without_weights(model: dict) -> dict:
-    """The node of a network of this package that reads no file: its weights will come from the checkpoint."""
+    """The configuration of a network of this package without weights to load, which the checkpoint would replace.
+
+    The configuration of any other network is returned as it is.
+    """
     if not model["_target_"].startswith("meanteacher."):
         return model
     return model | {key: value for key, value in {"weights": None, "train": "all"}.items() if key in model}

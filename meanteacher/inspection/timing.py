@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
-from meanteacher.config.composing import compose_overrides, plain
+from meanteacher.config.composing import compose_plain
 from meanteacher.config.console import only_errors
 from meanteacher.config.settings import Choices, Settings
 from meanteacher.config.types import PositiveInt
@@ -49,9 +49,7 @@ def measure_speed(overrides: dict[str, str], *, classes: int, image_size: int) -
     from meanteacher.runs.session import Session
     from meanteacher.training.eta import TRAINING_COST
 
-    assignments = [f"{key}={value}" for key, value in overrides.items()]
-    with compose_overrides([*assignments, "logger=jsonl"]) as root:
-        config = plain(root, root.hydra)
+    config = compose_plain([*(f"{key}={value}" for key, value in overrides.items()), "logger=jsonl"])
     target = {"_target_": f"{__name__}.{noise.__name__}", "classes": classes, "image_size": image_size}
     config["dataset"] = {"name": "noise", "storage": "device", "labeled_in_unlabeled": True} | target
     config |= {"label": "all", "validation": 0, "steps": STEPS, "eval_every": STEPS}

@@ -9,7 +9,7 @@ from meanteacher.labeling.run_images import Place, RunImages
 from meanteacher.labeling.thumbnails import thumbnails
 
 MOST_SHOWN = 200
-"""Findings of each kind that are shown; the table has all of them."""
+"""The most findings of each kind that the page shows. The table lists all of them."""
 
 HEADINGS = {
     "label": (

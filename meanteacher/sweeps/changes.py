@@ -1,8 +1,8 @@
 """What has changed since the last sweep of the same name in the output folder."""
 
-import json
 from pathlib import Path
 
+from meanteacher.comparison.results import read_sweep
 from meanteacher.config.digest import WATCHING, flatten
 from meanteacher.config.errors import UserError
 from meanteacher.runs.result import Result
@@ -13,18 +13,17 @@ MOST_KEYS = 5
 
 
 def describe_changes(sweep: Sweep) -> list[str]:
-    """Sentences on the last sweep of this name with other runs: which runs both have, and which settings differ.
+    """Sentences that compare this sweep with the last one of its name: the runs of both, the settings that differ.
 
-    Empty if there is none, or if this sweep has been started before. Nothing of the earlier sweep is changed or lost.
+    Empty if there is no other sweep of this name, or if this one has been started before. Only reads files.
     """
     others = [path for path in sweep.folder.parent.glob(f"{sweep.name}-*/sweep.json") if path.parent != sweep.folder]
     if (sweep.folder / "sweep.json").exists() or not others:
         return []
     last = max(others, key=lambda path: path.stat().st_mtime)
     try:
-        runs = json.loads(last.read_text(encoding="utf-8"))["runs"]
-        folders = {(last.parent / run["folder"]).resolve() for run in runs}
-    except (OSError, ValueError, KeyError, TypeError):
+        folders = {(last.parent / run["folder"]).resolve() for run in read_sweep(last.parent)["runs"]}
+    except (UserError, ValueError):  # resolve() raises ValueError for a path with a null character
         return []
     shared = sum(job.folder.resolve() in folders for job in sweep.jobs)
     sentence = f"since {last.parent.name}, which is kept: {shared} of these {len(sweep.jobs)} runs are also in it"
@@ -34,7 +33,7 @@ def describe_changes(sweep: Sweep) -> list[str]:
 
 
 def changed_settings(jobs: list[Job], folders: set[Path]) -> list[str]:
-    """`key: earlier value → value now` for the first job with a run among `folders` of its method, labels and seed."""
+    """The `describe_differences` of the first new job that has a run of its method, labels and seed among `folders`."""
     earlier = {}
     for folder in folders:
         try:
@@ -50,6 +49,6 @@ def changed_settings(jobs: list[Job], folders: set[Path]) -> list[str]:
 
 
 def describe_differences(before: dict, now: dict) -> list[str]:
-    """`key: earlier value → value now` for each setting that counts in a run's name and differs."""
+    """`key: earlier value → value now` for each setting that differs, without the keys in `WATCHING`."""
     old, new = (flatten({k: v for k, v in each.items() if k not in WATCHING}, ".") for each in (before, now))
     return [f"{key}: {old.get(key)} → {new.get(key)}" for key in sorted(old | new) if old.get(key) != new.get(key)]

@@ -40,7 +40,6 @@ class SweepProgress:
         self.sweep, self.seconds, self.tell_failures = sweep, seconds, tell_failures
         self.started = time.time()
         self.results = dict(sweep.finished)
-        self.told: dict[Path, int] = {}
         self.running = 0
         self.tenths_printed = 0
         self.bar: tqdm | None = None
@@ -87,22 +86,17 @@ class SweepProgress:
         self.running, done = 0, 0.0
         for job in self.sweep.missing:
             if not is_finished(self.results.get(job.folder)) and (result := self.read_new_result(job)):
-                self.results.pop(job.folder, None)
+                before = self.results.pop(job.folder, None)
                 if result.status == "running":
                     self.running += 1
                     done += self.seconds[job.folder] * read_share_trained(job)
                 elif result.status in ("finished", "failed"):
-                    self.add(job, result)
+                    self.results[job.folder] = result
+                    if self.tell_failures and is_failed(result) and (not before or before.attempts != result.attempts):
+                        log.error("error: %s: %s", job.folder, result.reason)
             if job.folder in self.results:
                 done += self.seconds[job.folder]
         return done / total if (total := sum(self.seconds.values())) else 1.0
-
-    def add(self, job: Job, result: Result) -> None:
-        """Count a run that has ended."""
-        if self.tell_failures and is_failed(result) and self.told.get(job.folder) != result.attempts:
-            self.told[job.folder] = result.attempts
-            log.error("error: %s: %s", job.folder, result.reason)
-        self.results[job.folder] = result
 
     def read_new_result(self, job: Job) -> Result | None:
         """The result of the job; None if it was not written since the sweep started."""

@@ -126,7 +126,7 @@ def test_no_paths_raise_an_error(tmp_path):
         compare([], tmp_path / "out")
 
 
-@pytest.mark.parametrize("content", ["{", "{}", '{"runs": 3}', '{"runs": []}'])
+@pytest.mark.parametrize("content", ["{", "{}", '{"runs": 3}', '{"runs": [{"folder": 3}]}', '{"runs": []}'])
 def test_unusable_sweep_file_is_reported_in_one_line(tmp_path, content):
     (tmp_path / "sweep.json").write_text(content)
     with pytest.raises(UserError, match=r"sweep\.json: (cannot be used|names no runs)"):

@@ -119,7 +119,7 @@ def test_a_changed_configuration_is_told_and_the_earlier_sweep_is_kept(tmp_path)
 
 
 def plan_only(folder: Path, *arguments: str) -> Sweep:
-    """The sweep of these arguments, without a sweep.json."""
+    """The planned sweep of these arguments; its sweep.json is removed, as if it had never started."""
     _, sweep = sweeper_and_sweep(folder, *arguments)
     (sweep.folder / "sweep.json").unlink()
     return sweep

@@ -34,7 +34,7 @@ class Windows(nn.Module):
 
 
 class Custom(nn.Module):
-    """No `Network`: without features, with a batch norm for vectors without weights, and with random numbers."""
+    """Not a subclass of `Network`: no `features`, a batch norm without affine parameters, and random tensors."""
 
     def __init__(self):
         super().__init__()

@@ -92,7 +92,7 @@ class Normalize(FittedNormalization):
         self.mean, self.std = torch.stack([mean / 255, variance.sqrt()]).float().to(self.device)[..., None, None]
 
     def set(self, mean: Sequence[float], std: Sequence[float]) -> None:
-        """Use this mean and std of each channel, as of the images that weights were trained on, in place of `fit`."""
+        """Set the mean and std of each channel, such as those of pretrained weights, instead of calling `fit`."""
         self.mean, self.std = torch.tensor([mean, std], dtype=torch.float32).to(self.device)[..., None, None]
 
     def apply(self, images: Tensor) -> Tensor:
