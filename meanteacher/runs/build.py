@@ -99,6 +99,17 @@ class SkipRandomInitialization(TorchFunctionMode):
         (init.kaiming_normal_, init.kaiming_uniform_, init.normal_, init.uniform_, Tensor.normal_, Tensor.uniform_)
     )
 
+    def __enter__(self):
+        # `__torch_function__` is not asked about trunc_normal_, which redraws values until all are within its bounds:
+        # an endless loop if drawing changes nothing.
+        self.trunc_normal = init.trunc_normal_
+        init.trunc_normal_ = lambda tensor, *args, **kwargs: tensor
+        return super().__enter__()
+
+    def __exit__(self, *exception):
+        init.trunc_normal_ = self.trunc_normal
+        return super().__exit__(*exception)
+
     def __torch_function__(self, function, types, args=(), kwargs=None):
         if function in self.skipped:
             return args[0] if args else kwargs["tensor"]

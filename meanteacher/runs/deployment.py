@@ -7,7 +7,7 @@ import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from meanteacher.config.errors import UserError, first_line
 from meanteacher.config.files import write_atomically
@@ -32,9 +32,9 @@ class Calibration(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     temperature: float
-    confidence: list[float]
-    correct: list[bool]
-    true_probability: list[float]
+    confidence: list[float] = Field(repr=False)
+    correct: list[bool] = Field(repr=False)
+    true_probability: list[float] = Field(repr=False)
 
     @classmethod
     def fit(cls, logits: "Tensor", targets: "Tensor") -> Self:

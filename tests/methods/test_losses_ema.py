@@ -5,7 +5,7 @@ import pytest
 import torch
 from torch import nn
 
-from meanteacher.methods.common.ema import EMA
+from meanteacher.methods.common.ema import EMA, Teacher
 from meanteacher.methods.common.losses import cross_entropy, softmax_kl, softmax_mse
 
 rng = np.random.default_rng(0)
@@ -81,3 +81,14 @@ def test_ema_moves_at_a_decay_that_bfloat16_would_lose():
     for step in range(100):
         ema.update(network(2.0, 0), torch.tensor(float(step)))
     assert ema.model[0].weight.item() == pytest.approx(2 - 0.9999**100, rel=1e-5)
+
+
+@pytest.mark.parametrize(("policy", "expected"), [("own", 1.2), ("copy", 10.0), ("average", 1.0)])
+def test_only_own_statistics_are_updated_by_the_passes_of_a_teacher_in_training_mode(policy, expected):
+    """The student's running mean is 10, the images' mean 12; momentum and 1 - decay are 0.1, and means start at 0."""
+    student = nn.BatchNorm2d(1, momentum=0.1)
+    teacher = Teacher(decay=0.9, warmup=False, bn=policy, mode="train").bind(student)
+    teacher(torch.full((2, 1, 2, 2), 12.0))
+    student.running_mean.fill_(10.0)
+    teacher.update(student, torch.tensor(0))
+    torch.testing.assert_close(teacher.model.running_mean, torch.tensor([expected]))

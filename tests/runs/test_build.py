@@ -1,12 +1,14 @@
-"""What is checked, chosen and told before the first step: the batches of evaluations, unbalanced labels."""
+"""What is checked, chosen and told before the first step: batches, unbalanced labels, uninitialized weights."""
 
 import numpy as np
 import pytest
+import torch
 from conftest import parsed
+from torch import nn
 
 from meanteacher.data.splits import make_split
 from meanteacher.runs import plan
-from meanteacher.runs.build import choose_eval_batch
+from meanteacher.runs.build import SkipRandomInitialization, choose_eval_batch
 
 
 @pytest.mark.parametrize(("side", "count"), [(32, 1024), (96, 1024), (224, 188), (5000, 1)])
@@ -27,3 +29,12 @@ def test_balanced_sampling_is_named_where_classes_have_very_different_numbers_of
         plan.log_data(blobs, split, parsed(f"trainer.labeled_sampling={sampling}"), "device")
     assert ("trainer.labeled_sampling=balanced" in caplog.text) == told
     assert f"not balanced by class: 2 to {labels} per class" in caplog.text
+
+
+def test_uninitialized_weights_outside_of_the_bounds_do_not_hang_trunc_normal():
+    weight = torch.full((2, 2), 1e9)
+    with SkipRandomInitialization():
+        nn.init.trunc_normal_(weight, std=0.02)
+    assert (weight == 1e9).all()
+    nn.init.trunc_normal_(weight, std=0.02)
+    assert (weight.abs() < 1).all()

@@ -27,6 +27,7 @@ def test_the_calibration_scores_each_validation_image():
     assert found.confidence == pytest.approx([0.75] * 4, abs=1e-4)
     assert found.correct == [True, True, False, True]
     assert found.true_probability == pytest.approx([0.75, 0.75, 0.25, 0.75], abs=1e-4)
+    assert repr(found) == f"Calibration(temperature={found.temperature})"  # not a number per image
 
 
 @pytest.mark.parametrize(

@@ -8,6 +8,7 @@ from torch import Tensor, nn
 
 from meanteacher.config.errors import UserError
 from meanteacher.config.types import Decay, Literal
+from meanteacher.models.batch_norm import freeze_running_stats
 
 
 class EMA(nn.Module):
@@ -55,7 +56,8 @@ class Teacher(EMA):
     """An average that predicts targets: `teacher(images)` gives logits without gradient.
 
     decay, warmup, bn: see `EMA`. mode: `train` predicts with batch statistics and dropout, as the paper does; `eval`
-    with the running statistics and without dropout. Raises UserError for `bn=own` with `mode=eval`.
+    with the running statistics and without dropout. Only with `bn=own` do these passes update the running statistics.
+    Raises UserError for `bn=own` with `mode=eval`.
     """
 
     def __init__(
@@ -76,7 +78,8 @@ class Teacher(EMA):
 
     @torch.no_grad()
     def forward(self, images: Tensor) -> Tensor:
-        return self.model(images)
+        with freeze_running_stats(self.model, self.bn != "own"):
+            return self.model(images)
 
     def train(self, mode: bool = True) -> Self:
         return super().train(mode and self.mode == "train")
