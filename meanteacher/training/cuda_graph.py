@@ -54,11 +54,10 @@ class CUDAGraphStep:
         for generator in self.generators:
             graph.register_generator_state(generator)
         self.inputs = [tensor.clone() for tensor in tensors]
+        current = torch.cuda.current_stream()
         try:
             with (
-                torch.cuda.stream(
-                    torch.cuda.current_stream()
-                ),  # the graph's context leaves its own stream set if it fails
+                torch.cuda.stream(current),  # if the capture fails, the context of the graph leaves its own stream set
                 torch.cuda.graph(graph, stream=self.stream, capture_error_mode="thread_local"),
             ):
                 self.function(*self.inputs)
