@@ -13,6 +13,7 @@ from meanteacher.comparison import command
 from meanteacher.comparison.command import compare
 from meanteacher.config import cli
 from meanteacher.config.errors import UserError
+from meanteacher.runs.result import Result
 
 
 def test_contradicting_repeats_are_in_no_mean_and_copies_count_once(tmp_path):
@@ -65,6 +66,20 @@ def test_unfinished_runs_are_listed_with_their_reason(tmp_path):
     assert [row["protocol"] for row in rows if row["status"] == "failed"] == ["A"]
     page = (tmp_path / "out/comparison.html").read_text()
     assert "CUDA out of memory | here" in page
+
+
+def test_an_edited_result_is_in_no_number_and_named(tmp_path, caplog):
+    runs = three_seeds(tmp_path / "runs")
+    path = runs / "run-005/result.json"
+    Result.parse(json.loads(path.read_text())).write(path)
+    assert not compare([runs], tmp_path / "out").problems
+    path.write_text(path.read_text().replace('"error_last": 0.14', '"error_last": 0.04'))
+    comparison = compare([runs], tmp_path / "out")
+    (problem,) = comparison.problems
+    assert comparison.finished == 5 and problem["status"] == "unreadable"
+    reason = "does not match its checksum, so it was damaged or edited; restore"
+    assert f"{path.parent} is in no number: {reason}" in caplog.text
+    assert reason in markdown(tmp_path / "out") and str(path.parent) in markdown(tmp_path / "out")
 
 
 def test_failed_runs_alone_still_give_a_report(tmp_path):

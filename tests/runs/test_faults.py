@@ -166,6 +166,8 @@ def test_a_damaged_result_is_told_in_one_line_and_can_be_deleted(run_folder, cap
     without = {name: value for name, value in content.items() if name != "status"}
     damaged = [json.dumps(without), json.dumps(content | {"schema_version": 99}), "{", "", "[]", "\udcff"]
     damaged += [json.dumps(content | {"attempts": "two"}), json.dumps(content | {"surprise": 1})]
+    damaged += [json.dumps(content | {"status": "finished", "models": {"teacher": {"error_last": 0.01}}})]
+    damaged += [json.dumps({"status": "finished", "schema_version": 99})]
     for text in damaged:
         (run_folder / "result.json").write_bytes(text.encode(errors="surrogateescape"))
         with pytest.raises(
