@@ -9,12 +9,16 @@ from filelock import FileLock, Timeout
 
 from meanteacher.config.errors import UserError
 from meanteacher.runs.result import Result
+from meanteacher.runs.run_lock import lock_path
 from meanteacher.training.checkpoint import CURRENT, PREVIOUS
 
 log = logging.getLogger(__name__)
 
 FILES = ("result.json", "split.json", "run.log", CURRENT, PREVIOUS)
 """A directory with any of these files holds a run."""
+
+PATIENCE_SECONDS = 0.2
+"""Longer than `is_held` holds the lock in order to look at it, so that no comparison keeps a run from starting."""
 
 
 class RunningElsewhere(UserError):
@@ -38,10 +42,9 @@ class RunDir:
 
     def __init__(self, path: Path, digest: str, fresh: bool, wait: bool = False):
         self.path, self.digest = path, digest
-        lock = path.with_name(path.name + ".lock")
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
-            self.lock = FileLock(lock, timeout=-1 if wait else 0)
+            self.lock = FileLock(lock_path(path), timeout=-1 if wait else PATIENCE_SECONDS)
             self.lock.acquire()
         except Timeout:
             raise RunningElsewhere(
