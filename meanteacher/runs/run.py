@@ -40,7 +40,8 @@ def run(
     bar, and write the files that a finished run lacks; wait: wait while another process trains the same run; ranks: the
     processes of the run, of which this is the main one; the others call `follow`.
     Raises RunningElsewhere without waiting, and UserError for bad input; result.json then says `failed`, and the
-    directory keeps everything computed so far.
+    directory keeps everything computed so far. Nothing remains of a new run that is refused before its first step,
+    unless it belongs to a sweep, whose comparison gives the reason.
     """
     with (
         RunDir(path, settings.digest, settings.fresh, wait=wait) as run_dir,
@@ -93,6 +94,7 @@ def train(
         progress = {"steps": session.trainer.step} if session is not None else {}
         result = result.replace(**failure(error), **progress, wall_seconds=time.time() - began)
         log.debug("the run %s", result.status, exc_info=raised)
+        run_dir.refused = show_progress and session is None and isinstance(error, UserError)
         save_result(run_dir, result, error)
         if error is raised:
             raise

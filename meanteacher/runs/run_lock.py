@@ -4,6 +4,12 @@ import fcntl
 import os
 from pathlib import Path
 
+from meanteacher.config.errors import UserError
+
+
+class RunningElsewhere(UserError):
+    """Another process trains the run."""
+
 
 def lock_path(folder: Path) -> Path:
     """The file that a run locks. It lies beside the run directory and stays there."""
