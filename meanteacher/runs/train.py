@@ -11,6 +11,7 @@ from pathlib import Path
 os.environ["HYDRA_FULL_ERROR"] = "1"
 
 import hydra
+from hydra._internal.utils import get_args_parser
 from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
@@ -156,8 +157,18 @@ def check_arguments(arguments: list[str]) -> None:
     """Raise UserError for an override that Hydra would accept but a run cannot use.
 
     These are `+key=value` and `~key`, which would pass the check for unknown keys, a required group without an option,
-    and a value without a key.
+    and a value without a key. Raises UserError or ArgumentError for options that Hydra would answer with its usage.
     """
+    parser = get_args_parser()
+    parser.exit_on_error = False
+    for argument in parser.parse_known_args(arguments)[1]:
+        if argument.startswith("-"):
+            raise UserError(
+                f"{argument}: there is no such option; `meanteacher train --help` lists the groups and keys"
+            )
+        raise UserError(
+            f"{argument}: stands behind an option; write options, such as --config-dir DIR, before all keys"
+        )
     for argument in arguments:
         key, _, value = argument.partition("=")
         if argument.startswith(("+", "~")) and not key.lstrip("+~").startswith(("hydra.", "hydra/")):
