@@ -138,16 +138,16 @@ def read_run(path: Path) -> Run:
         return Run(path, "without settings", reason, result)
     if result.status == "finished" and not result.models:
         return Run(path, "unreadable", "finished, but has no scores of any network; repeat the run with fresh=true")
-    return Run(path, result.status, reason_unfinished(result), result)
+    return Run(path, result.status, reason_unfinished(result, path.parent), result)
 
 
-def reason_unfinished(result: Result) -> str:
-    """Why a run is in no number; empty for a finished run."""
+def reason_unfinished(result: Result, folder: Path) -> str:
+    """Why a run is in no number; empty for a finished run. folder: the run folder."""
     if result.status == "finished":
         return ""
     if result.status == "interrupted":
         step = "an unknown step" if result.steps is None else f"step {result.steps}"
-        return f"Interrupted at {step}. Rerun the command to resume: {result.command}"
+        return f"Interrupted at {step}. Rerun the command to resume: {result.from_anywhere(folder)}"
     if result.status == "running":
         return "Running or crashed; rerun the command to resume."
     return " ".join((result.reason or "no reason given").split())
