@@ -141,18 +141,19 @@ def read_run(path: Path) -> Run:
     if result.status == "finished" and not result.models:
         return Run(path, "unreadable", "finished, but has no scores of any network; repeat the run with fresh=true")
     held = is_held(path.parent) if path.name == "result.json" and result.status == "running" else None
-    return Run(path, "killed" if held is False else result.status, reason_unfinished(result, held), result)
+    status = "killed" if held is False else result.status
+    return Run(path, status, reason_unfinished(result, path.parent, held), result)
 
 
-def reason_unfinished(result: Result, held: bool | None) -> str:
-    """Why a run is in no number; empty for a finished run. held: see `is_held`."""
+def reason_unfinished(result: Result, folder: Path, held: bool | None) -> str:
+    """Why a run is in no number; empty for a finished run. folder: the run folder; held: see `is_held`."""
     if result.status == "finished":
         return ""
     if result.status == "interrupted":
         step = "an unknown step" if result.steps is None else f"step {result.steps}"
-        return f"Interrupted at {step}. Rerun the command to resume: {result.command}"
+        return f"Interrupted at {step}. Rerun the command to resume: {result.from_anywhere(folder)}"
     if held is False:
-        return f"Killed, or its machine stopped. Rerun the command to resume: {result.command}"
+        return f"Killed, or its machine stopped. Rerun the command to resume: {result.from_anywhere(folder)}"
     if result.status == "running":
         return "Running." if held else "Running or crashed; rerun the command to resume."
     return " ".join((result.reason or "no reason given").split())

@@ -4,6 +4,8 @@ Does not import torch.
 """
 
 import json
+import os
+import shlex
 import statistics
 from collections.abc import Sequence
 from pathlib import Path
@@ -70,6 +72,7 @@ class Result(BaseModel):
     reason: str | None = Field(None, description="why the run was interrupted or failed")
     digest: str
     command: str
+    started_in: str | None = Field(None, description="the command's working directory, relative to the run folder")
     choices: dict[str, str | None] = Field(description="the chosen option of each config group, and the sweep")
     source: str = Field(description="digest of the package's source code")
     settings: dict[str, Any] | None = Field(None, description="None only in files older than version 1's settings")
@@ -145,6 +148,17 @@ class Result(BaseModel):
         version = {"schema_version": self.schema_version}
         content = version | self.model_dump(exclude_unset=True)
         return json.dumps(version | {"checksum": checksum_of(content)} | content, indent=1) + "\n"
+
+    def from_anywhere(self, folder: Path, command: str | None = None) -> str:
+        """The run's command, or another one with its paths, in a form that is valid in the current directory.
+
+        folder: the run folder. Paths in a command are relative to the directory in which the run was started.
+        """
+        command = self.command if command is None else command
+        directory = os.path.normpath(os.path.join(os.path.realpath(folder), self.started_in or ""))
+        if self.started_in is None or directory == os.path.realpath(os.getcwd()) or not os.path.isdir(directory):
+            return command
+        return f"cd {shlex.quote(directory)} && {command}"
 
     def replace(self, **changes: Any) -> Self:
         """A validated copy with some fields changed."""

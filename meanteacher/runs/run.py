@@ -1,6 +1,7 @@
 """Trains, resumes or reports one run in its run directory."""
 
 import logging
+import os
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -55,7 +56,7 @@ def run(
             if show_progress and missing_files(path):
                 add_missing_files(settings, choices, run_dir, previous)
             return report_finished(previous, run_dir)
-        begun = start(settings, choices, command, previous)
+        begun = start(settings, choices, command, path, previous)
         result = train(settings, choices, run_dir, begun, show_progress, ranks)
         finished = result.status == "finished"
         log.info("%s", report.text(result, path) if finished else f"stopped; rerun the command to resume: {command}")
@@ -137,12 +138,13 @@ def add_missing_files(settings: Settings, choices: Choices, run_dir: RunDir, res
         log.info("added %s", ", ".join(added))
 
 
-def start(settings: Settings, choices: Choices, command: str, previous: Result | None) -> Result:
-    """The result of a run that begins, or begins again after `previous`."""
+def start(settings: Settings, choices: Choices, command: str, path: Path, previous: Result | None) -> Result:
+    """The result of a run that begins in the directory `path`, or begins again after `previous`."""
     return Result(
         status="running",
         digest=settings.digest,
         command=command,
+        started_in=os.path.relpath(os.path.realpath(os.getcwd()), os.path.realpath(path)),
         choices=choices.model_dump(),
         source=source_digest(settings.as_dict()),
         settings=settings.as_dict(),

@@ -1,6 +1,5 @@
 """The files that a finished run leaves: what is needed to use it, its pictures and its page."""
 
-import logging
 from pathlib import Path
 
 import numpy as np
@@ -15,8 +14,6 @@ from meanteacher.runs.pictures import draw_pictures, drawn
 from meanteacher.runs.result import Result
 from meanteacher.runs.session import Session
 from meanteacher.training.checkpoint import CURRENT
-
-log = logging.getLogger(__name__)
 
 PAGE = "report.html"
 
@@ -47,14 +44,11 @@ def restore_files(session: Session, result: Result, missing: list[str]) -> None:
 
 
 def write_files(session: Session, result: Result) -> dict[str, Path]:
-    """Write the files of a finished run, and warn of each that cannot be written. Returns the pictures' paths by name.
+    """Write the files of a finished run; returns the pictures' paths by name.
 
-    result: with the scores by class.
+    result: with the scores by class. Raises OSError if a file cannot be written: the rerun of the command then does.
     """
-    try:
-        write_deployment(session)
-    except OSError as error:
-        log.warning("%s cannot be written (%s); rerun the command to write it", FILE, error.strerror)
+    write_deployment(session)
     pictures = draw(session)
     drawn(lambda path: write_page(session, result, path), session.run_dir.path / PAGE)
     return pictures

@@ -18,8 +18,9 @@ from omegaconf import DictConfig, OmegaConf
 
 from meanteacher.config.composing import compose_run, missing_tuning
 from meanteacher.config.console import log_to_console, one_line
-from meanteacher.config.errors import UserError
+from meanteacher.config.errors import LostProcess, UserError
 from meanteacher.config.locations import CONF
+from meanteacher.config.started_together import leave_to_main_process, rank
 from meanteacher.runs.on_failure import stop_file_of_job
 from meanteacher.runs.run_lock import RunningElsewhere
 from meanteacher.training import signals
@@ -54,7 +55,7 @@ def job(root: DictConfig) -> float | None:
         signals.last_signal = signal.SIGINT  # raised through joblib, it would end the other runs before they have saved
         return None
     except Exception as error:
-        if not swept and is_main_process() and not isinstance(error, RunningElsewhere):
+        if not swept and not rank() and not isinstance(error, RunningElsewhere):
             remove_empty(Path(hydra_config.runtime.output_dir), Path(os.path.abspath(str(root.output))))
         if not swept and not isinstance(error, (UserError, OSError)):
             raise
@@ -85,11 +86,6 @@ def remove_empty(folder: Path, output: Path) -> None:
                 each.rmdir()
             if output not in each.parents:
                 return
-
-
-def is_main_process() -> bool:
-    """Whether this is not one of the further processes of torchrun or `srun`."""
-    return os.environ.get("RANK", os.environ.get("SLURM_PROCID", "0")) == "0"
 
 
 def is_left_out(error: Exception, hydra_config: DictConfig) -> bool:
@@ -128,7 +124,7 @@ def train(root: DictConfig, swept: bool) -> float | None:
 
 def program() -> list[str]:
     """How this program was called, up to its arguments."""
-    return ["python", "run.py"] if Path(sys.argv[0]).name == "run.py" else ["meanteacher", "train"]
+    return ["python", sys.argv[0]] if Path(sys.argv[0]).name == "run.py" else ["meanteacher", "train"]
 
 
 def command_line() -> str:
@@ -144,13 +140,26 @@ def command_of_job(hydra_config: DictConfig) -> str:
 
 def main(arguments: list[str]) -> int:
     """Run Hydra on these arguments; returns the exit status. Raises UserError and Hydra's errors."""
-    log_to_console(logging.INFO if is_main_process() else logging.CRITICAL)
+    log_to_console(logging.CRITICAL if rank() else logging.INFO)
+    try:
+        start(arguments)
+    except Exception as error:
+        leave_to_main_process(error)
+        raise
+    if failures:
+        leave_to_main_process(failures[0])
+        if rank() and not isinstance(failures[0], LostProcess):
+            print(f"error: {one_line(failures[0])}", file=sys.stderr)
+    return 130 if signals.last_signal is not None else 1 if failures else 0
+
+
+def start(arguments: list[str]) -> None:
+    """Check the arguments and call `job` through Hydra."""
     check_arguments(arguments)
     sys.argv[1:] = [*map(quote_unicode, arguments), *multirun_flag(arguments)]
     if "WORLD_SIZE" in os.environ and {"-m", "--multirun", "hydra.mode=MULTIRUN"}.intersection(sys.argv):
         raise UserError("torchrun starts one run; for the runs of a sweep on several devices, use trainer.devices=N")
     job()
-    return 130 if signals.last_signal is not None else 1 if failures else 0
 
 
 def check_arguments(arguments: list[str]) -> None:

@@ -3,6 +3,7 @@
 import json
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 from conftest import ROOT
@@ -10,6 +11,7 @@ from conftest import ROOT
 from meanteacher.comparison.identity import deployed_networks, protocol_fields, variant_fields
 from meanteacher.comparison.settings import key
 from meanteacher.config.errors import UserError
+from meanteacher.runs import train
 from meanteacher.runs.result import Result, Scores, deployed_network
 
 COMMITTED = sorted(path for path in (ROOT / "results").rglob("*.json") if '"split_seed"' in path.read_text())
@@ -190,3 +192,25 @@ def test_baseline_is_judged_by_its_better_network_over_all_seeds():
 def test_result_does_not_import_torch():
     code = "import sys; import meanteacher.runs.result; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], cwd=ROOT).returncode == 0
+
+
+def test_the_command_of_a_run_can_be_called_from_any_folder(finished_run, tmp_path, monkeypatch):
+    """Paths in it, such as `output` and `data_dir`, are relative to the directory in which the run was started."""
+    written = Result.read(finished_run / "result.json")
+    assert written.from_anywhere(finished_run) == written.command
+    (tmp_path / "my project/outputs/run").mkdir(parents=True)
+    result = written.replace(started_in="../..")
+    moved = f"cd '{tmp_path}/my project' && {written.command}"
+    assert result.from_anywhere(tmp_path / "my project/outputs/run") == moved
+    monkeypatch.chdir(tmp_path / "my project")
+    assert result.from_anywhere(Path("outputs/run")) == written.command
+    monkeypatch.chdir(tmp_path / "my project/outputs")
+    assert result.from_anywhere(Path("run")) == moved
+    assert result.from_anywhere(Path("/nowhere/outputs/run")) == written.command, "the directory is not there"
+
+
+def test_the_program_is_named_as_it_was_called(monkeypatch):
+    monkeypatch.setattr(sys, "argv", ["../checkout/run.py", "seed=1"])
+    assert train.command_line() == "python ../checkout/run.py seed=1"
+    monkeypatch.setattr(sys, "argv", ["/usr/bin/meanteacher", "seed=1"])
+    assert train.command_line() == "meanteacher train seed=1"
