@@ -177,7 +177,7 @@ class Result(BaseModel):
 
 def checksum_of(content: dict) -> str:
     """The checksum of the content of a file, without the keys that say where files are: these may be edited."""
-    covered = {name: value for name, value in content.items() if name not in ("checksum", "command")}
+    covered = {name: value for name, value in content.items() if name not in ("checksum", "command", "started_in")}
     if isinstance(settings := covered.get("settings"), dict):
         covered["settings"] = without_locations(settings)
     return checksum(covered)

@@ -147,6 +147,7 @@ def test_paths_of_a_result_may_be_removed_and_its_layout_changed(tmp_path):
     measured().write(path := tmp_path / "result.json")
     content = json.loads(path.read_text())
     content["command"] = content["command"].replace("/home/me/images", "images")
+    content["started_in"] = None
     content["settings"]["output"] = "outputs"
     content["settings"]["dataset"]["root"] = "images"
     path.write_text(json.dumps(content))
