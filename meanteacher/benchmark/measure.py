@@ -17,6 +17,8 @@ from meanteacher.config.settings import Settings
 from meanteacher.runs import report
 from meanteacher.training.device import choose_device, peak_memory
 
+PROFILED_STEPS = 3
+
 
 def serve(connection: Connection, settings: Settings, names: dict[str, str], variant: Variant) -> None:
     """Build the variant, then call the methods whose names arrive until the connection closes. Runs in its own process.
@@ -59,8 +61,12 @@ class Process:
         self.receive()
 
     def __call__(self, name: str, *arguments: Any) -> Any:
-        self.connection.send((name, arguments))
+        self.send(name, *arguments)
         return self.receive()
+
+    def send(self, name: str, *arguments: Any) -> None:
+        """Start a call whose result `receive` returns."""
+        self.connection.send((name, arguments))
 
     def receive(self) -> Any:
         """The next answer of the process."""
@@ -129,7 +135,7 @@ def measure_variants(
             "fit_seconds_per_step": [timing["fit"] for timing in timings],
             "parts": {part: [seconds[part] for seconds in parts] for part in parts[0]},
             "roofline": last("roofline"),
-            "kernels": last("kernels"),
+            **last("profile", PROFILED_STEPS),
             "peak_memory_bytes": {name: process("memory") for name, process in processes.items()},
         }
     return measurements | derive_speeds(measurements) | report.environment(torch.device(measurements["device"]))

@@ -1,15 +1,12 @@
 """This package's training step, built as for a run, in a process of its own."""
 
-import os
-from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
 import torch
-from torch.profiler import ProfilerActivity, profile
 
-from meanteacher.benchmark import roofline
+from meanteacher.benchmark import kernels, roofline
 from meanteacher.benchmark.timing import time_seconds
 from meanteacher.benchmark.variants import Variant
 from meanteacher.config.settings import Choices, Settings
@@ -24,22 +21,6 @@ CHOICES = {"dataset": "random", "optimizer": "sgd", "schedule": "cosine", "augme
 
 PARTS = ("data", "augmentation", "forward+backward", "optimizer", "EMA")
 """Parts of a step. What is left is the `rest`: seeds, learning rate and sums of metrics."""
-
-KERNELS = 15
-"""The number of kernels that are listed."""
-
-
-@contextmanager
-def silence_stderr() -> Iterator[None]:
-    """Within the context, discard what libraries in C++ write to standard error."""
-    stderr, null = os.dup(2), os.open(os.devnull, os.O_WRONLY)
-    os.dup2(null, 2)
-    try:
-        yield
-    finally:
-        os.dup2(stderr, 2)
-        os.close(stderr)
-        os.close(null)
 
 
 class StopAtFirstLog(Progress):
@@ -107,21 +88,6 @@ class Ours:
 
         return roofline.bound(forward_backward, self.device, self.step.precision)
 
-    def kernels(self) -> list[dict]:
-        """The most expensive kernels of a step, or operators on a CPU, by the time spent in themselves."""
-        on_gpu = self.device.type == "cuda"
-        activities = [ProfilerActivity.CPU, *([ProfilerActivity.CUDA] if on_gpu else [])]
-        with silence_stderr(), profile(activities=activities) as profiler:
-            self.seconds(1)
-        key = "self_device_time_total" if on_gpu else "self_cpu_time_total"
-        events = sorted(profiler.key_averages(), key=lambda event: -getattr(event, key))
-        total = sum(getattr(event, key) for event in events)
-        return [
-            {
-                "name": event.key,
-                "calls": event.count,
-                "ms": getattr(event, key) / 1e3,
-                "share": getattr(event, key) / total,
-            }
-            for event in events[:KERNELS]
-        ]
+    def profile(self, steps: int) -> dict:
+        """The most expensive kernels of a step and the gaps between kernels; see `kernels.profile`."""
+        return kernels.profile(lambda: [self.step(number) for number in range(steps)], self.device, steps)

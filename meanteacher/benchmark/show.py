@@ -7,6 +7,9 @@ from tabulate import tabulate
 
 from meanteacher.config import colors
 
+NAME_WIDTH = 80
+"""Characters of a kernel's name that are shown."""
+
 PART_COLORS = (colors.BLUE, colors.SKY_BLUE, colors.GREEN, colors.ORANGE, colors.PURPLE, colors.GRAY)
 
 
@@ -41,6 +44,8 @@ def format_text(measurements: dict) -> str:
             tabulate(shares, ("part of an eager step", "%"), disable_numparse=True),
             "",
             *format_bounds(measurements),
+            "",
+            *format_kernels(measurements),
         ]
     )
 
@@ -59,6 +64,21 @@ def format_bounds(measurements: dict) -> list[str]:
         f"{bound['bytes_per_second'] / 1e9:.0f} GB/s, measured here; "
         f"{last} reaches {100 * bound['seconds'] / np.median(seconds):.0f} % of it",
     ]
+
+
+def format_kernels(measurements: dict) -> list[str]:
+    """The most expensive kernels of a step, and on a GPU the gaps between kernels: a line each."""
+    rows = [
+        (each["name"][:NAME_WIDTH], f"{each['calls']:.0f}", f"{each['ms']:.2f}", f"{100 * each['share']:.1f}")
+        for each in measurements["kernels"]
+    ]
+    lines = [tabulate(rows, ("kernel of a step", "calls", "ms", "%"), disable_numparse=True)]
+    if gaps := measurements["gaps"]:
+        lines.append(
+            f"{gaps['count']} gaps between kernels take {100 * gaps['share_idle']:.1f} % of the time; the median is "
+            f"{gaps['median_us']:.1f} µs, the longest {gaps['longest_us']:.0f} µs"
+        )
+    return lines
 
 
 def shares_of_step(measurements: dict) -> dict[str, list[float]]:

@@ -1,14 +1,18 @@
 """The command `meanteacher compare RUNS… [--out DIR] [--title TEXT]`: compares methods from their results."""
 
 import argparse
+import logging
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from meanteacher.config.console import log_to_console
 from meanteacher.config.files import write_atomically
 
 if TYPE_CHECKING:
     import pandas as pd
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -49,6 +53,9 @@ def compare(paths: list[str | Path], out: Path, title: str | None = None) -> Com
     from meanteacher.comparison.assembly import assemble
 
     assembly = assemble(paths, out, title)
+    for problem in assembly.problems:
+        if problem["status"] == "unreadable":
+            log.warning("%s is in no number: %s", problem["folder"], problem["reason"])
     out.mkdir(parents=True, exist_ok=True)
     table = assembly.numbers.table
     return Comparison(
@@ -90,6 +97,7 @@ def main(arguments: list[str]) -> int:
     options = parser.parse_args(arguments)
     first = Path(options.runs[0])
     out = options.out or (first if (first / "sweep.json").is_file() else Path("comparison"))
+    log_to_console(logging.WARNING)
     comparison = compare(options.runs, out, options.title)
     print("\n\n".join([comparison.text, "\n".join(map(str, comparison.files.values()))]))
     return 0

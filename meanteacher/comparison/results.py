@@ -9,6 +9,7 @@ from pathlib import Path
 
 from meanteacher.config.errors import UserError
 from meanteacher.runs.result import Result
+from meanteacher.runs.run_lock import is_held
 
 SET_ASIDE = re.compile(r".*\.old-\d+")
 """Folders of runs that `fresh=true` renamed."""
@@ -22,7 +23,8 @@ class Run:
     """One run of a comparison.
 
     path: its result file, or where that file would be.
-    status: the result's status; `not started`, `unreadable` or `without settings` where there is no usable result.
+    status: the result's status; `killed` where it says `running` but no process trains the run; `not started`,
+    `unreadable` or `without settings` where there is no usable result.
     reason: why the run is in no number; empty for a finished run.
     result: None where there is no usable result.
     """
@@ -138,16 +140,20 @@ def read_run(path: Path) -> Run:
         return Run(path, "without settings", reason, result)
     if result.status == "finished" and not result.models:
         return Run(path, "unreadable", "finished, but has no scores of any network; repeat the run with fresh=true")
-    return Run(path, result.status, reason_unfinished(result), result)
+    held = is_held(path.parent) if path.name == "result.json" and result.status == "running" else None
+    status = "killed" if held is False else result.status
+    return Run(path, status, reason_unfinished(result, path.parent, held), result)
 
 
-def reason_unfinished(result: Result) -> str:
-    """Why a run is in no number; empty for a finished run."""
+def reason_unfinished(result: Result, folder: Path, held: bool | None) -> str:
+    """Why a run is in no number; empty for a finished run. folder: the run folder; held: see `is_held`."""
     if result.status == "finished":
         return ""
     if result.status == "interrupted":
         step = "an unknown step" if result.steps is None else f"step {result.steps}"
-        return f"Interrupted at {step}. Rerun the command to resume: {result.command}"
+        return f"Interrupted at {step}. Rerun the command to resume: {result.from_anywhere(folder)}"
+    if held is False:
+        return f"Killed, or its machine stopped. Rerun the command to resume: {result.from_anywhere(folder)}"
     if result.status == "running":
-        return "Running or crashed; rerun the command to resume."
+        return "Running." if held else "Running or crashed; rerun the command to resume."
     return " ".join((result.reason or "no reason given").split())

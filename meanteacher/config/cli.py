@@ -3,6 +3,8 @@
 import argparse
 import io
 import os
+import select
+import signal
 import sys
 from collections.abc import Callable
 from importlib import import_module
@@ -60,11 +62,28 @@ def trust_named(arguments: list[str]) -> list[str]:
 
 
 def run_command(command: Callable[[], int]) -> int:
-    """The command's exit status; 1 after an error, which is printed in one line, and 130 after Ctrl-C."""
+    """The command's exit status; 1 after an error, which is printed in one line, and 130 after Ctrl-C.
+
+    Where the program that reads the output has ended, such as `head`, the status is that of SIGPIPE.
+    """
     try:
-        return command()
+        status = command()
+        sys.stdout.flush()
+        return status
     except KeyboardInterrupt:
         return 130
     except (UserError, argparse.ArgumentError, HydraException, OmegaConfBaseException, OSError) as error:
+        if isinstance(error, BrokenPipeError) and output_is_closed():
+            return 128 + signal.SIGPIPE
         print(f"error: {one_line(error)}", file=sys.stderr)
         return 1
+
+
+def output_is_closed() -> bool:
+    """Whether nobody reads the standard output any more, which is a pipe; what is still written to it is discarded."""
+    poll = select.poll()
+    poll.register(sys.stdout, 0)
+    closed = any(event & select.POLLERR for _, event in poll.poll(0))
+    if closed:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    return closed

@@ -27,6 +27,9 @@ WATCHING_TRAINER = {
 LOCATIONS = {"meanteacher.data.table.table": "file", "meanteacher.data.huggingface.huggingface": "path"}
 """The key that says where the images are, by `_target_`; in any other data set it is `root`."""
 
+PLACES = {"data_dir", "root", *LOCATIONS.values()}
+"""Keys of a data set that hold paths."""
+
 
 def run_digest(config: dict) -> str:
     """Ten hexadecimal digits over the configuration, the images and the split file.
@@ -56,6 +59,14 @@ def run_digest(config: dict) -> str:
 def storage_keys(dataset: dict) -> set[str]:
     """The keys of a data set that say where its images are and how they are kept, not which images they are."""
     return {"storage", "data_dir", "root", location_key(dataset)}
+
+
+def without_locations(config: dict) -> dict:
+    """The configuration without the keys that say where files are and how the run is watched, whatever it holds."""
+    kept = {key: value for key, value in config.items() if key not in WATCHING}
+    if isinstance(dataset := config.get("dataset"), dict):
+        kept["dataset"] = {key: value for key, value in dataset.items() if key not in PLACES}
+    return kept
 
 
 def location_key(dataset: dict) -> str:

@@ -8,6 +8,10 @@ class UserError(Exception):
     """
 
 
+class LostProcess(UserError):
+    """Another process of the run has ended, so this one cannot go on."""
+
+
 def first_line(error: BaseException) -> str:
     """The first line of an error's message, or the name of its type if the message is empty."""
     return (str(error).splitlines() or [type(error).__name__])[0]

@@ -1,5 +1,6 @@
 """Decoding of image files to arrays of one size."""
 
+import errno
 import functools
 import io
 import textwrap
@@ -44,19 +45,27 @@ def read_image(source: Source) -> "Image.Image":
 
     Transparency is dropped: the colors that are stored for transparent pixels are used. Values of 16 bits are scaled to
     8 bits. Of an animation, the first frame is used. Raises any exception for what Pillow cannot decode, for an image
-    of more than 179 million pixels, for one of 32 bits per channel, whose range of values is unknown, and for a path
-    that is not a regular file, such as a device or a pipe. Exceptions with an `errno` come from the storage.
+    of more than 179 million pixels, for one of 32 bits per channel, whose range of values is unknown, for a PostScript
+    program, and for a path that is not a regular file, such as a device or a pipe. Exceptions with an `errno` come from
+    the storage.
     """
     from PIL import Image, ImageOps
 
-    silence_warnings_of_large_images()
+    silence_warnings()
     if isinstance(source, Image.Image):
+        _refuse_programs(source)
         return _convert_to_rgb(ImageOps.exif_transpose(source))
     if isinstance(source, str | Path) and not stat_regular_file(source).st_size:
         raise ValueError("it is empty")
-    with Image.open(io.BytesIO(source) if isinstance(source, bytes) else source) as file:
-        ImageOps.exif_transpose(file, in_place=True)
-        return _convert_to_rgb(file)
+    try:
+        with Image.open(io.BytesIO(source) if isinstance(source, bytes) else source) as file:
+            _refuse_programs(file)
+            ImageOps.exif_transpose(file, in_place=True)
+            return _convert_to_rgb(file)
+    except OSError as error:
+        if error.errno == errno.EINVAL:
+            raise ValueError("it refers to a place that is not in the file") from error
+        raise
 
 
 def resize_image(image: "Image.Image", *, image_size: int | tuple[int, int], resize: Resize) -> np.ndarray:
@@ -96,11 +105,21 @@ def describe_failure(error: Exception) -> str:
 
 
 @functools.cache
-def silence_warnings_of_large_images() -> None:
-    """Let Pillow refuse images of more than 179 million pixels without warning of those with half as many."""
+def silence_warnings() -> None:
+    """Let Pillow not warn of large images, of which it refuses those of more than 179 million pixels, and of EXIF data.
+
+    Damaged EXIF data is left out; it is common in photos from the web, and would fill the terminal.
+    """
     from PIL import Image
 
     warnings.simplefilter("ignore", Image.DecompressionBombWarning)
+    warnings.filterwarnings("ignore", category=UserWarning, module=r"PIL\.TiffImagePlugin")
+
+
+def _refuse_programs(image: "Image.Image") -> None:
+    """Raise ValueError for a file in PostScript, whatever its suffix: Pillow would let Ghostscript run it."""
+    if image.format == "EPS":
+        raise ValueError("it is a program in PostScript, convert it to PNG")
 
 
 def _convert_to_rgb(image: "Image.Image") -> "Image.Image":

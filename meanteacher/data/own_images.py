@@ -217,9 +217,11 @@ def _check_room(needed: int, folder: Path, image_size: int) -> None:
     """Raise UserError if the disk has not enough room for `needed` bytes of decoded images."""
     free = shutil.disk_usage(folder).free
     if needed > free:
-        sizes = f"the decoded images take {needed / 2**30:.1f} GiB, but {folder.parent} has {free / 2**30:.1f} GiB left"
+        unit, name, digits = (2**30, "GiB", 1) if needed > 2**28 else (2**20, "MiB", 2)
+        taken, left = f"{needed / unit:.{digits}f} {name}", f"{free / unit:.{digits}f} {name}"
+        sizes = f"the decoded images take {taken}, but {folder.parent} has {left} left"
         raise UserError(
-            f"dataset.image_size={image_size}: {sizes}; use a smaller image_size, or a data_dir with more room"
+            f"dataset.image_size={image_size}: {sizes}; make room, or use a smaller image_size or another data_dir"
         )
 
 

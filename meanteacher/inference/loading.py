@@ -58,11 +58,13 @@ def read_finished(folder: Path) -> Result:
         raise UserError(f"{folder}: holds no run (there is no result.json){hint}")
     result = Result.read(path)
     if result.status != "finished":
-        raise UserError(f"{folder}: this run is not finished ({result.status}); finish it with: {result.command}")
+        raise UserError(
+            f"{folder}: this run is not finished ({result.status}); finish it with: {result.from_anywhere(folder)}"
+        )
     if not (folder / FILE).exists():
         raise UserError(
             f"{folder}: has no {FILE}, because an earlier version of meanteacher made this run; where its images are, "
-            f"the same command writes the file without training again: {result.command}"
+            f"the same command writes the file without training again: {result.from_anywhere(folder)}"
         )
     return result
 
@@ -83,7 +85,7 @@ def read_settings(result: Result, folder: Path) -> Settings:
         where = ".".join(map(str, error.errors()[0]["loc"]))
         raise UserError(
             f"{folder}: made by another version of meanteacher (settings: {where}); install that version, or repeat "
-            f"the run: {result.command} fresh=true"
+            f"the run: {result.from_anywhere(folder)} fresh=true"
         ) from None
     return settings.replace({"model": without_weights(settings.model)})
 

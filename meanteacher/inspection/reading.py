@@ -10,7 +10,7 @@ import numpy as np
 
 from meanteacher.config.files import stat_regular_file
 from meanteacher.data.cache import map_in_threads
-from meanteacher.data.decoding import describe_failure, read_image, resize_image, silence_warnings_of_large_images
+from meanteacher.data.decoding import describe_failure, read_image, resize_image, silence_warnings
 from meanteacher.inspection.sources import Source
 
 if TYPE_CHECKING:
@@ -62,7 +62,7 @@ def read_facts(path: Path) -> tuple[ImageFacts, "Image.Image | None"]:
     """The facts of one file and its pixels in RGB, at least `SIDE` pixels wide and high; None for a broken one."""
     from PIL import Image
 
-    silence_warnings_of_large_images()
+    silence_warnings()
     known = {}
     try:
         stat_regular_file(path)

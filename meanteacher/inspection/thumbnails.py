@@ -6,7 +6,7 @@ import numpy as np
 
 from meanteacher.data.cache import map_in_threads
 from meanteacher.data.data_uris import image_uri
-from meanteacher.data.decoding import resize_image, silence_warnings_of_large_images
+from meanteacher.data.decoding import resize_image, silence_warnings
 from meanteacher.data.listing import PARTS
 from meanteacher.inspection.findings import Findings
 from meanteacher.inspection.reading import reduce_image
@@ -90,7 +90,7 @@ def make_picture(findings: Findings, row: int, size: int, resize: str) -> Pictur
     """One image, resized as training will do it."""
     from PIL import Image
 
-    silence_warnings_of_large_images()
+    silence_warnings()
     source = findings.source
     with Image.open(source.path(row)) as file:
         pixels = resize_image(reduce_image(file, size), image_size=size, resize=resize)

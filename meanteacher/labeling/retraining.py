@@ -53,7 +53,7 @@ def retraining_command(run: RunImages, chosen: np.ndarray) -> str | None:
         replaced = {*REPLACED, "validation"}
         added = ["split=labels.csv", "label=COUNT"]
     kept = [override for override in overrides if override.partition("=")[0] not in replaced]
-    return shlex.join([*program, *kept, *added])
+    return run.result.from_anywhere(run.folder, shlex.join([*program, *kept, *added]))
 
 
 def split_command(command: str) -> tuple[list[str], list[str]]:

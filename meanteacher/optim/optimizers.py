@@ -51,6 +51,17 @@ def parameter_groups(
     return [groups[key] for key in sorted(groups, key=lambda key: key[0])]
 
 
+def load_optimizer(optimizer: Optimizer, state: dict) -> None:
+    """Load the state of an optimizer that may have been built on another kind of device.
+
+    `capturable` stays as it was built: a CUDA graph cannot capture the step of an optimizer without it.
+    """
+    built = [{"capturable": group["capturable"]} if "capturable" in group else {} for group in optimizer.param_groups]
+    optimizer.load_state_dict(state)
+    for group, kept in zip(optimizer.param_groups, built, strict=True):
+        group.update(kept)
+
+
 class LearningRate:
     """Set the learning rate of every parameter group to `lr * schedule(step)` without host synchronization.
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from meanteacher.config.checksums import checksum
 from meanteacher.config.errors import UserError, first_line
 from meanteacher.config.files import write_atomically
 from meanteacher.config.types import Resize
@@ -78,10 +79,18 @@ class Deployment(BaseModel):
 
     @classmethod
     def read(cls, folder: Path) -> Self:
-        """The deployment of a run folder. Raises UserError if its file is missing, damaged or of a later version."""
+        """The deployment of a run folder. Raises UserError if its file is missing, damaged or of a later version.
+
+        A checksum is compared if there is one: files of earlier versions have none.
+        """
         path = folder / FILE
         try:
             content = json.loads(path.read_text(encoding="utf-8"))
+            if isinstance(content, dict) and content.pop("checksum", None) not in (None, checksum(content)):
+                raise UserError(
+                    f"{path}: cannot be used (it does not match its checksum, so it was damaged or edited); delete it "
+                    'and rerun the command of the run, or remove its "checksum" if it was edited on purpose'
+                )
             if isinstance(content, dict) and content.get("schema_version", 1) != 1:
                 raise UserError(
                     f"{path}: schema version {content['schema_version']} is unknown to this version of meanteacher; "
@@ -94,16 +103,19 @@ class Deployment(BaseModel):
 
     def write(self, folder: Path) -> None:
         """Write the file. Raises OSError if that is not possible."""
-        write_atomically(folder / FILE, self.model_dump_json() + "\n")
+        content = self.model_dump(mode="json")
+        write_atomically(folder / FILE, json.dumps({"checksum": checksum(content)} | content) + "\n")
 
     def load_normalization(self, folder: Path) -> dict[str, "Tensor"]:
         """The tensors of the normalization by name. Raises UserError if their file cannot be read."""
         import torch
 
+        from meanteacher.training.checkpoint import load_verified
+
         if self.normalization is not None:
             return {name: torch.tensor(values) for name, values in self.normalization.items()}
         try:
-            return torch.load(folder / NORMALIZATION, map_location="cpu", weights_only=True)
+            return load_verified(folder / NORMALIZATION, torch.device("cpu"))
         except Exception as error:  # errors of many types for damaged files
             raise UserError(
                 f"{folder / NORMALIZATION}: cannot be read ({first_line(error)}); copy it from the original run folder"

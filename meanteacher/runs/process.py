@@ -8,9 +8,9 @@ import threading
 from pathlib import Path
 
 from meanteacher.config.console import log_to_console
-from meanteacher.config.errors import UserError
+from meanteacher.config.errors import LostProcess, UserError
 from meanteacher.runs.devices import Job, take_part
-from meanteacher.training.ranks import LostProcess, Ranks
+from meanteacher.training.ranks import Ranks
 
 
 def main(folder: Path, rank: int, count: int) -> int:

@@ -4,6 +4,8 @@ Does not import torch.
 """
 
 import json
+import os
+import shlex
 import statistics
 from collections.abc import Sequence
 from pathlib import Path
@@ -11,6 +13,8 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from meanteacher.config.checksums import checksum
+from meanteacher.config.digest import without_locations
 from meanteacher.config.errors import UserError
 from meanteacher.config.files import write_atomically
 
@@ -68,6 +72,7 @@ class Result(BaseModel):
     reason: str | None = Field(None, description="why the run was interrupted or failed")
     digest: str
     command: str
+    started_in: str | None = Field(None, description="the command's working directory, relative to the run folder")
     choices: dict[str, str | None] = Field(description="the chosen option of each config group, and the sweep")
     source: str = Field(description="digest of the package's source code")
     settings: dict[str, Any] | None = Field(None, description="None only in files older than version 1's settings")
@@ -102,22 +107,31 @@ class Result(BaseModel):
     def read(cls, path: Path) -> Self:
         """The result in a file of any schema version. Raises UserError where there is none."""
         try:
-            content = json.loads(path.read_text(encoding="utf-8"))
+            return cls.parse(json.loads(path.read_text(encoding="utf-8")))
         except (OSError, ValueError, RecursionError) as error:
             raise UserError(f"{path}: not readable as JSON ({error}); repair the file or repeat the run") from None
-        try:
-            return cls.parse(content)
         except UserError as error:
             raise UserError(f"{path}: {error}") from None
 
     @classmethod
     def parse(cls, content: Any) -> Self:
-        """The result in the content of a file of any schema version. Raises UserError where it is not a result."""
+        """The result in the content of a file of any schema version. Raises UserError where it is not a result.
+
+        A checksum is compared if there is one: files of earlier versions have none.
+        """
         if not isinstance(content, dict):
             raise UserError("not the result of a run; give result.json files")
+        if content.get("checksum", expected := checksum_of(content)) != expected:
+            raise UserError(
+                "does not match its checksum, so it was damaged or edited; restore it from a copy, delete it and rerun "
+                'the command of the run, or remove its line "checksum" if it was edited on purpose'
+            )
+        content = {name: value for name, value in content.items() if name != "checksum"}
         version = content.get("schema_version", 1)
         if version not in (1, 2, SCHEMA_VERSION):
-            raise UserError(f"schema version {version} is unknown to this version of meanteacher; upgrade meanteacher")
+            raise UserError(
+                f"schema version {version} is unknown to this version of meanteacher (upgrade meanteacher to read it)"
+            )
         try:
             return cls.model_validate(content if version == SCHEMA_VERSION else migrate(content, version))
         except ValidationError as error:
@@ -130,9 +144,21 @@ class Result(BaseModel):
         write_atomically(path, self.to_json())
 
     def to_json(self) -> str:
-        """The fields that were set, as JSON with a line per value."""
-        content = {"schema_version": self.schema_version} | self.model_dump(exclude_unset=True)
-        return json.dumps(content, indent=1) + "\n"
+        """The fields that were set, as JSON with a line per value, and their checksum."""
+        version = {"schema_version": self.schema_version}
+        content = version | self.model_dump(exclude_unset=True)
+        return json.dumps(version | {"checksum": checksum_of(content)} | content, indent=1) + "\n"
+
+    def from_anywhere(self, folder: Path, command: str | None = None) -> str:
+        """The run's command, or another one with its paths, in a form that is valid in the current directory.
+
+        folder: the run folder. Paths in a command are relative to the directory in which the run was started.
+        """
+        command = self.command if command is None else command
+        directory = os.path.normpath(os.path.join(os.path.realpath(folder), self.started_in or ""))
+        if self.started_in is None or directory == os.path.realpath(os.getcwd()) or not os.path.isdir(directory):
+            return command
+        return f"cd {shlex.quote(directory)} && {command}"
 
     def replace(self, **changes: Any) -> Self:
         """A validated copy with some fields changed."""
@@ -147,6 +173,14 @@ class Result(BaseModel):
     def deployed(self) -> str:
         """The network by which this run is judged on its own. See `deployed_network` for runs over several seeds."""
         return deployed_network([self])
+
+
+def checksum_of(content: dict) -> str:
+    """The checksum of the content of a file, without the keys that say where files are: these may be edited."""
+    covered = {name: value for name, value in content.items() if name not in ("checksum", "command", "started_in")}
+    if isinstance(settings := covered.get("settings"), dict):
+        covered["settings"] = without_locations(settings)
+    return checksum(covered)
 
 
 def deployed_network(results: Sequence[Result]) -> str:

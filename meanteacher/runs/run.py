@@ -1,6 +1,7 @@
 """Trains, resumes or reports one run in its run directory."""
 
 import logging
+import os
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -16,7 +17,7 @@ from meanteacher.config.settings import Choices, Settings
 from meanteacher.runs import report
 from meanteacher.runs.result import Result
 from meanteacher.runs.run_dir import FollowedRunDir, RunDir
-from meanteacher.runs.run_files import missing_files, write_files
+from meanteacher.runs.run_files import missing_files, restore_files, write_files
 from meanteacher.runs.session import Session
 from meanteacher.runs.source import source_digest
 from meanteacher.training.ranks import ALONE, Ranks
@@ -37,10 +38,11 @@ def run(
     """Train or resume the run that `settings` describe in the directory `path`, or report it if it is finished.
 
     choices: the options that the settings came from; command: what repeats this run; show_progress: show a progress
-    bar, and write the files that an earlier version did not leave for a finished run; wait: wait while another process
-    trains the same run; ranks: the processes of the run, of which this is the main one; the others call `follow`.
+    bar, and write the files that a finished run lacks; wait: wait while another process trains the same run; ranks: the
+    processes of the run, of which this is the main one; the others call `follow`.
     Raises RunningElsewhere without waiting, and UserError for bad input; result.json then says `failed`, and the
-    directory keeps everything computed so far.
+    directory keeps everything computed so far. Nothing remains of a new run that is refused before its first step,
+    unless it belongs to a sweep, whose comparison gives the reason.
     """
     with (
         RunDir(path, settings.digest, settings.fresh, wait=wait) as run_dir,
@@ -54,7 +56,7 @@ def run(
             if show_progress and missing_files(path):
                 add_missing_files(settings, choices, run_dir, previous)
             return report_finished(previous, run_dir)
-        begun = start(settings, choices, command, previous)
+        begun = start(settings, choices, command, path, previous)
         result = train(settings, choices, run_dir, begun, show_progress, ranks)
         finished = result.status == "finished"
         log.info("%s", report.text(result, path) if finished else f"stopped; rerun the command to resume: {command}")
@@ -93,6 +95,7 @@ def train(
         progress = {"steps": session.trainer.step} if session is not None else {}
         result = result.replace(**failure(error), **progress, wall_seconds=time.time() - began)
         log.debug("the run %s", result.status, exc_info=raised)
+        run_dir.refused = show_progress and session is None and isinstance(error, UserError)
         save_result(run_dir, result, error)
         if error is raised:
             raise
@@ -113,28 +116,35 @@ def save_result(run_dir: RunDir, result: Result, ended_by: BaseException) -> Non
 
 
 def add_missing_files(settings: Settings, choices: Choices, run_dir: RunDir, result: Result) -> None:
-    """Write the files that an earlier version did not leave for this finished run, or warn if that is not possible."""
-    missing = ", ".join(missing_files(run_dir.path))
+    """Write the files that this finished run lacks, or warn of those that cannot be written.
+
+    They were removed, or an earlier version did not write them.
+    """
+    before = missing_files(run_dir.path)
     try:
         with only_errors():
             session = Session(settings, choices, run_dir, show_progress=False)
-        if session.trainer.step < settings.steps:
-            raise UserError("its last checkpoint is missing")
-        by_class = session.scores_by_class()
-    except (UserError, RuntimeError, KeyError) as error:  # a checkpoint of other code has other names or shapes
+        restore_files(session, result, before)
+    except (
+        UserError,
+        OSError,
+        RuntimeError,
+        KeyError,
+    ) as error:  # a checkpoint of other code has other names or shapes
         reason = first_line(error)
-        log.warning("%s cannot be added to this run (%s); fresh=true repeats the run", missing, reason)
-        return
-    write_files(session, result.replace(by_class=by_class))
-    log.info("added %s", missing)
+        left = ", ".join(missing_files(run_dir.path))
+        log.warning("%s cannot be added to this run (%s); fresh=true repeats the run", left, reason)
+    if added := [name for name in before if name not in missing_files(run_dir.path)]:
+        log.info("added %s", ", ".join(added))
 
 
-def start(settings: Settings, choices: Choices, command: str, previous: Result | None) -> Result:
-    """The result of a run that begins, or begins again after `previous`."""
+def start(settings: Settings, choices: Choices, command: str, path: Path, previous: Result | None) -> Result:
+    """The result of a run that begins in the directory `path`, or begins again after `previous`."""
     return Result(
         status="running",
         digest=settings.digest,
         command=command,
+        started_in=os.path.relpath(os.path.realpath(os.getcwd()), os.path.realpath(path)),
         choices=choices.model_dump(),
         source=source_digest(settings.as_dict()),
         settings=settings.as_dict(),

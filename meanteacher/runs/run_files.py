@@ -1,37 +1,54 @@
 """The files that a finished run leaves: what is needed to use it, its pictures and its page."""
 
-import logging
 from pathlib import Path
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from meanteacher.config.errors import UserError
+from meanteacher.loggers.jsonl import Jsonl
 from meanteacher.runs import report
 from meanteacher.runs.deployment import FILE, Calibration, Deployment, store_normalization
 from meanteacher.runs.pictures import draw_pictures, drawn
 from meanteacher.runs.result import Result
 from meanteacher.runs.session import Session
-
-log = logging.getLogger(__name__)
+from meanteacher.training.checkpoint import CURRENT
 
 PAGE = "report.html"
 
 
 def missing_files(path: Path) -> list[str]:
     """The files that a run of this version leaves but the directory of a finished run lacks."""
-    return [name for name in (FILE, PAGE) if not (path / name).exists()]
+    return [name for name in ("split.json", "metrics.jsonl", FILE, PAGE, CURRENT) if not (path / name).exists()]
+
+
+def restore_files(session: Session, result: Result, missing: list[str]) -> None:
+    """Write those of `missing` that follow from the last checkpoint; the session has written a missing split.json.
+
+    Raises UserError if that checkpoint is missing, or if the split of the settings is no longer the one of the result.
+    """
+    path = session.run_dir.path
+    if result.split_digest not in (None, session.split.digest()):
+        if "split.json" in missing:
+            (path / "split.json").unlink()
+        raise UserError("its settings choose other labeled images now")
+    if session.trainer.step < session.settings.steps:
+        raise UserError("its last checkpoint is missing")
+    if "metrics.jsonl" in missing:
+        records = Jsonl()
+        records.start(session.run_info())
+        records.finish(result.status, {})
+    if FILE in missing or PAGE in missing:
+        write_files(session, result.replace(by_class=session.scores_by_class()))
 
 
 def write_files(session: Session, result: Result) -> dict[str, Path]:
-    """Write the files of a finished run, and warn of each that cannot be written. Returns the pictures' paths by name.
+    """Write the files of a finished run; returns the pictures' paths by name.
 
-    result: with the scores by class.
+    result: with the scores by class. Raises OSError if a file cannot be written: the rerun of the command then does.
     """
-    try:
-        write_deployment(session)
-    except OSError as error:
-        log.warning("%s cannot be written (%s); rerun the command to write it", FILE, error.strerror)
+    write_deployment(session)
     pictures = draw(session)
     drawn(lambda path: write_page(session, result, path), session.run_dir.path / PAGE)
     return pictures

@@ -5,20 +5,24 @@ import os
 import shlex
 import signal
 import sys
+from contextlib import suppress
 from pathlib import Path
 
 os.environ["HYDRA_FULL_ERROR"] = "1"
 
 import hydra
+from hydra._internal.utils import get_args_parser
 from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 
 from meanteacher.config.composing import compose_run, missing_tuning
 from meanteacher.config.console import log_to_console, one_line
-from meanteacher.config.errors import UserError
+from meanteacher.config.errors import LostProcess, UserError
 from meanteacher.config.locations import CONF
+from meanteacher.config.started_together import leave_to_main_process, rank
 from meanteacher.runs.on_failure import stop_file_of_job
+from meanteacher.runs.run_lock import RunningElsewhere
 from meanteacher.training import signals
 
 log = logging.getLogger("meanteacher")
@@ -51,6 +55,8 @@ def job(root: DictConfig) -> float | None:
         signals.last_signal = signal.SIGINT  # raised through joblib, it would end the other runs before they have saved
         return None
     except Exception as error:
+        if not swept and not rank() and not isinstance(error, RunningElsewhere):
+            remove_empty(Path(hydra_config.runtime.output_dir), Path(os.path.abspath(str(root.output))))
         if not swept and not isinstance(error, (UserError, OSError)):
             raise
         if swept and is_left_out(error, hydra_config):
@@ -67,10 +73,23 @@ def job(root: DictConfig) -> float | None:
             os._exit(1)
 
 
+def remove_empty(folder: Path, output: Path) -> None:
+    """Remove a run folder in which nothing was written, and each empty folder around it up to the output folder.
+
+    Hydra creates the run folder before a run is checked.
+    """
+    with suppress(OSError):  # one that is not empty
+        for each in (folder, *folder.parents):
+            if each == Path.cwd():
+                return
+            if each.exists():
+                each.rmdir()
+            if output not in each.parents:
+                return
+
+
 def is_left_out(error: Exception, hydra_config: DictConfig) -> bool:
     """Whether the error says that another process trains the run, and the sweeper comes back to it later."""
-    from meanteacher.runs.run_dir import RunningElsewhere
-
     return isinstance(error, RunningElsewhere) and runs_elsewhere(hydra_config) == "skip"
 
 
@@ -105,7 +124,7 @@ def train(root: DictConfig, swept: bool) -> float | None:
 
 def program() -> list[str]:
     """How this program was called, up to its arguments."""
-    return ["python", "run.py"] if Path(sys.argv[0]).name == "run.py" else ["meanteacher", "train"]
+    return ["python", sys.argv[0]] if Path(sys.argv[0]).name == "run.py" else ["meanteacher", "train"]
 
 
 def command_line() -> str:
@@ -121,22 +140,44 @@ def command_of_job(hydra_config: DictConfig) -> str:
 
 def main(arguments: list[str]) -> int:
     """Run Hydra on these arguments; returns the exit status. Raises UserError and Hydra's errors."""
-    rank = os.environ.get("RANK", os.environ.get("SLURM_PROCID", "0"))
-    log_to_console(logging.INFO if rank == "0" else logging.CRITICAL)
+    log_to_console(logging.CRITICAL if rank() else logging.INFO)
+    try:
+        start(arguments)
+    except Exception as error:
+        leave_to_main_process(error)
+        raise
+    if failures:
+        leave_to_main_process(failures[0])
+        if rank() and not isinstance(failures[0], LostProcess):
+            print(f"error: {one_line(failures[0])}", file=sys.stderr)
+    return 130 if signals.last_signal is not None else 1 if failures else 0
+
+
+def start(arguments: list[str]) -> None:
+    """Check the arguments and call `job` through Hydra."""
     check_arguments(arguments)
     sys.argv[1:] = [*map(quote_unicode, arguments), *multirun_flag(arguments)]
     if "WORLD_SIZE" in os.environ and {"-m", "--multirun", "hydra.mode=MULTIRUN"}.intersection(sys.argv):
         raise UserError("torchrun starts one run; for the runs of a sweep on several devices, use trainer.devices=N")
     job()
-    return 130 if signals.last_signal is not None else 1 if failures else 0
 
 
 def check_arguments(arguments: list[str]) -> None:
     """Raise UserError for an override that Hydra would accept but a run cannot use.
 
     These are `+key=value` and `~key`, which would pass the check for unknown keys, a required group without an option,
-    and a value without a key.
+    and a value without a key. Raises UserError or ArgumentError for options that Hydra would answer with its usage.
     """
+    parser = get_args_parser()
+    parser.exit_on_error = False
+    for argument in parser.parse_known_args(arguments)[1]:
+        if argument.startswith("-"):
+            raise UserError(
+                f"{argument}: there is no such option; `meanteacher train --help` lists the groups and keys"
+            )
+        raise UserError(
+            f"{argument}: stands behind an option; write options, such as --config-dir DIR, before all keys"
+        )
     for argument in arguments:
         key, _, value = argument.partition("=")
         if argument.startswith(("+", "~")) and not key.lstrip("+~").startswith(("hydra.", "hydra/")):

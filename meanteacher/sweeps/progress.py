@@ -13,6 +13,7 @@ from meanteacher.comparison.identity import deployed_networks
 from meanteacher.config.console import only_errors
 from meanteacher.config.formats import format_clock
 from meanteacher.runs.result import Result
+from meanteacher.runs.run_lock import is_held
 from meanteacher.sweeps.sweep import Job, Sweep, is_failed, is_finished
 
 if TYPE_CHECKING:
@@ -87,7 +88,7 @@ class SweepProgress:
         for job in self.sweep.missing:
             if not is_finished(self.results.get(job.folder)) and (result := self.read_new_result(job)):
                 before = self.results.pop(job.folder, None)
-                if result.status == "running":
+                if result.status == "running" and is_held(job.folder) is not False:
                     self.running += 1
                     done += self.seconds[job.folder] * read_share_trained(job)
                 elif result.status in ("finished", "failed"):

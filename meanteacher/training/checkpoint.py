@@ -4,6 +4,7 @@ import logging
 import os
 import zipfile
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -77,10 +78,7 @@ class Checkpoints:
 
     def read(self, path: Path, device: torch.device) -> dict:
         """The state in a file. Raises ValueError if it is damaged or another run's, and errors of the readers."""
-        with zipfile.ZipFile(path) as archive:  # torch does not compare the checksums that it writes
-            if damaged := archive.testzip():
-                raise ValueError(f"damaged: wrong checksum of {damaged}")
-        state = torch.load(path, map_location=device, weights_only=True)
+        state = load_verified(path, device)
         if not isinstance(state, dict) or state.get("digest") != self.digest:
             raise ValueError("it belongs to another run or another version")
         if self.split is not None and state.get("split") != self.split:
@@ -88,3 +86,11 @@ class Checkpoints:
         if wrong := [name for name, kind in FIELDS.items() if not isinstance(state.get(name), kind)]:
             raise ValueError(f"it is not complete: {wrong[0]}")
         return state
+
+
+def load_verified(path: Path, device: torch.device) -> Any:
+    """What torch.save wrote: tensors on the device, and builtins. Raises ValueError if a checksum in it is wrong."""
+    with zipfile.ZipFile(path) as archive:  # torch does not compare the checksums that it writes
+        if damaged := archive.testzip():
+            raise ValueError(f"damaged: wrong checksum of {damaged}")
+    return torch.load(path, map_location=device, weights_only=True)

@@ -21,11 +21,12 @@ class CUDAGraphStep:
     The function returns nothing, does not synchronize, and writes its results to tensors that it keeps. The tensors
     have the same shapes in every call. generators: the random generators that the function uses besides the default
     one. They are seeded before each call, and a replay draws the same numbers as an eager call.
-    On capture failure, warn and fall back to eager execution.
+    On capture failure, warn and fall back to eager execution. undo: discards what a call that did not come to its end
+    has left behind, such as gradients.
     """
 
-    def __init__(self, function: Callable[..., None], generators: list[Generator]):
-        self.function, self.generators = function, generators
+    def __init__(self, function: Callable[..., None], generators: list[Generator], undo: Callable[[], None]):
+        self.function, self.generators, self.undo = function, generators, undo
         self.stream = torch.cuda.Stream()
         self.calls, self.graph, self.inputs = 0, None, None
 
@@ -53,12 +54,27 @@ class CUDAGraphStep:
         for generator in self.generators:
             graph.register_generator_state(generator)
         self.inputs = [tensor.clone() for tensor in tensors]
+        current = torch.cuda.current_stream()
         try:
-            with torch.cuda.graph(graph, stream=self.stream, capture_error_mode="thread_local"):
+            with (
+                torch.cuda.stream(current),  # if the capture fails, the context of the graph leaves its own stream set
+                torch.cuda.graph(graph, stream=self.stream, capture_error_mode="thread_local"),
+            ):
                 self.function(*self.inputs)
         except RuntimeError as error:
+            self.recover()
             reason = first_line(error)
             log.warning("the step cannot be captured as a CUDA graph and runs eagerly, which is slower (%s)", reason)
             return None
         log.info("graph   the step is captured as one CUDA graph")
         return graph
+
+    def recover(self) -> None:
+        """Make eager calls possible after a failed capture.
+
+        A generator that took part in it counts as capturing forever and refuses to draw, so it gets a fresh state.
+        """
+        for generator in (torch.cuda.default_generators[torch.cuda.current_device()], *self.generators):
+            fresh = torch.Generator(generator.device).manual_seed(generator.initial_seed())
+            generator.graphsafe_set_state(fresh)
+        self.undo()

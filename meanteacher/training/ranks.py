@@ -11,16 +11,12 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
-from meanteacher.config.errors import UserError
+from meanteacher.config.errors import LostProcess
 
 TIMEOUT = datetime.timedelta(hours=12)
 """The longest wait for another process. Decoding a large data set takes hours, and a lost process is noticed sooner."""
 
 LOST = "another process of this run has ended; rerun the command to resume"
-
-
-class LostProcess(UserError):
-    """Another process of the run has ended, so this one cannot go on."""
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,7 @@ from meanteacher.data.loader import RawBatch
 from meanteacher.data.random_streams import RunStream, derive_seed
 from meanteacher.methods.base import Method, PseudoLabels
 from meanteacher.methods.common.ema import EMA
-from meanteacher.optim.optimizers import LearningRate
+from meanteacher.optim.optimizers import LearningRate, load_optimizer
 from meanteacher.training.cuda_graph import CUDAGraphStep
 from meanteacher.training.device import autocast
 from meanteacher.training.meters import Meter
@@ -60,7 +60,9 @@ class TrainStep:
         if compiled:
             self.loss_and_metrics = torch.compile(self.loss_and_metrics, fullgraph=method.fullgraph)
         captured = compiled and device.type == "cuda"
-        self.run_on_device = CUDAGraphStep(self.compute, [batches.generator]) if captured else self.compute
+        self.run_on_device = self.compute
+        if captured:
+            self.run_on_device = CUDAGraphStep(self.compute, [batches.generator], optimizer.zero_grad)
 
     @property
     def images_per_step(self) -> int:
@@ -135,7 +137,7 @@ class TrainStep:
         if "pseudo_labels" in state:  # older checkpoints do not have it
             self.pseudo_labels.sums.copy_(state["pseudo_labels"])
         self.method.load_state_dict(state["method"])
-        self.optimizer.load_state_dict(state["optimizer"])
+        load_optimizer(self.optimizer, state["optimizer"])
         if self.average:
             self.average.load_state_dict(state["average"])
 

@@ -1,16 +1,19 @@
 """The benchmark's plain loop trains as this package's step does, and its numbers are consistent. No speed is tested."""
 
+import contextlib
 import itertools
 import json
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
 from conftest import settings
 from torch import nn
+from torch.autograd import DeviceType
 from torch.utils.flop_counter import FlopCounterMode
 
-from meanteacher.benchmark import command, measure, roofline
+from meanteacher.benchmark import command, kernels, measure, roofline
 from meanteacher.benchmark.ours import PARTS, Ours
 from meanteacher.benchmark.random_data import random_images
 from meanteacher.benchmark.reference import Reference, ViewDataset
@@ -54,8 +57,9 @@ def test_the_written_numbers_are_consistent(tmp_path, capsys):
     assert list(parts) == ["step", *PARTS, "rest"]
     assert parts["step"] == pytest.approx(np.sum([parts[name] for name in (*PARTS, "rest")], axis=0))
     assert found["roofline"]["seconds"] > 0 and found["kernels"][0]["share"] >= found["kernels"][1]["share"] > 0
+    assert len(found["kernels"]) == kernels.KERNELS and found["gaps"] is None
     printed = capsys.readouterr().out
-    assert all(f"\n{name} " in printed for name in [*variants, *PARTS, "fit()", "roofline"])
+    assert all(f"\n{name} " in printed for name in [*variants, *PARTS, "fit()", "roofline", "kernel"])
     assert picture.read_bytes().startswith(b"\x89PNG")
 
 
@@ -121,6 +125,36 @@ def test_the_roofline_counts_forward_and_backward_convolutions_and_matrix_produc
     assert found["flops"] == 2 * conv + 3 * linear  # the images take no gradient
     slowest = found["bytes"] / 1e6
     assert found["seconds"] == pytest.approx(slowest) and found["share_bound_by_memory"] == 1
+
+
+def test_gaps_are_where_no_interval_is():
+    found = kernels.measure_gaps([(20, 30), (0, 10), (5, 12), (22, 25), (31, 50)])
+    assert found == {"count": 2, "share_idle": 9 / 50, "median_us": 4.5, "longest_us": 8}
+    assert kernels.measure_gaps([(3, 5)]) == {"count": 0, "share_idle": 0, "median_us": 0, "longest_us": 0}
+
+
+def test_on_a_gpu_only_kernels_count_and_not_what_started_or_encloses_them(monkeypatch):
+    def event(name, kind, start, end, annotation=False):
+        fields = {"device_type": kind, "is_user_annotation": annotation, "self_device_time_total": end - start}
+        return SimpleNamespace(
+            key=name, count=6, time_range=SimpleNamespace(start=start, end=end), self_cpu_time_total=1, **fields
+        )
+
+    events = [
+        event("cudaGraphLaunch", DeviceType.CPU, 0, 9000),
+        event("convolution", DeviceType.CUDA, 1000, 4000),
+        event("add", DeviceType.CUDA, 5000, 6000),
+        event("Optimizer.step", DeviceType.CUDA, 0, 9000, annotation=True),
+    ]
+    fake = SimpleNamespace(key_averages=lambda: events, events=lambda: events)
+    monkeypatch.setattr(torch.profiler, "profile", lambda activities: contextlib.nullcontext(fake))
+    monkeypatch.setattr(kernels, "time_seconds", lambda device, work: work())
+    found = kernels.profile(lambda: None, torch.device("cuda"), 2)
+    assert found["kernels"] == [
+        {"name": "convolution", "calls": 3, "ms": 1.5, "share": 0.75},
+        {"name": "add", "calls": 3, "ms": 0.5, "share": 0.25},
+    ]
+    assert found["gaps"] == {"count": 1, "share_idle": 0.2, "median_us": 1000, "longest_us": 1000}
 
 
 def test_timing_ends_at_an_interruption():

@@ -1,9 +1,13 @@
 """Which runs a comparison reads and counts, what it reports of the others, and the command."""
 
 import csv
+import fcntl
 import json
+import shutil
 import subprocess
 import sys
+import threading
+from pathlib import Path
 
 import pytest
 from comparison_runs import failed, markdown, put, result, three_seeds
@@ -11,8 +15,12 @@ from conftest import ROOT
 
 from meanteacher.comparison import command
 from meanteacher.comparison.command import compare
+from meanteacher.comparison.results import read_run
 from meanteacher.config import cli
 from meanteacher.config.errors import UserError
+from meanteacher.runs.result import Result
+from meanteacher.runs.run_dir import RunDir
+from meanteacher.runs.run_lock import is_held, lock_path
 
 
 def test_contradicting_repeats_are_in_no_mean_and_copies_count_once(tmp_path):
@@ -65,6 +73,50 @@ def test_unfinished_runs_are_listed_with_their_reason(tmp_path):
     assert [row["protocol"] for row in rows if row["status"] == "failed"] == ["A"]
     page = (tmp_path / "out/comparison.html").read_text()
     assert "CUDA out of memory | here" in page
+
+
+def test_an_edited_result_is_in_no_number_and_named(tmp_path, caplog):
+    runs = three_seeds(tmp_path / "runs")
+    path = runs / "run-005/result.json"
+    Result.parse(json.loads(path.read_text())).write(path)
+    assert not compare([runs], tmp_path / "out").problems
+    path.write_text(path.read_text().replace('"error_last": 0.14', '"error_last": 0.04'))
+    comparison = compare([runs], tmp_path / "out")
+    (problem,) = comparison.problems
+    assert comparison.finished == 5 and problem["status"] == "unreadable"
+    reason = "does not match its checksum, so it was damaged or edited; restore"
+    assert f"{path.parent} is in no number: {reason}" in caplog.text
+    assert reason in markdown(tmp_path / "out") and str(path.parent) in markdown(tmp_path / "out")
+
+
+def test_a_killed_run_is_told_from_a_running_one_by_its_lock(tmp_path, monkeypatch):
+    """Both have the status `running` in result.json; the lock of a process that was killed is free."""
+    folder, copied = tmp_path / "run", tmp_path / "copied.json"
+    content = result("a", 20, 0, 0.1, status="running", command="python run.py seed=0")
+    with RunDir(folder, content["digest"], fresh=False):
+        (folder / "result.json").write_text(json.dumps(content))
+        assert (read_run(folder / "result.json").status, read_run(folder / "result.json").reason) == (
+            "running",
+            "Running.",
+        )
+    monkeypatch.chdir(folder)
+    for path in (folder / "result.json", Path("result.json")):
+        run = read_run(path)
+        assert run.status == "killed" and "Rerun the command to resume: python run.py seed=0" in run.reason
+    shutil.copy("result.json", copied)
+    run = read_run(copied)
+    assert (run.status, run.reason) == ("running", "Running or crashed; rerun the command to resume.")
+    assert compare([folder], tmp_path / "out").problems[0]["status"] == "killed"
+
+
+def test_a_look_at_the_lock_keeps_no_run_from_starting(tmp_path):
+    RunDir(tmp_path / "run", "0123456789", fresh=False).__exit__()
+    with lock_path(tmp_path / "run").open("rb") as file:
+        fcntl.flock(file, fcntl.LOCK_SH)
+        threading.Timer(0.05, fcntl.flock, (file, fcntl.LOCK_UN)).start()
+        with RunDir(tmp_path / "run", "0123456789", fresh=False):
+            assert is_held(tmp_path / "run")
+    assert is_held(tmp_path / "run") is False and is_held(tmp_path / "other") is None
 
 
 def test_failed_runs_alone_still_give_a_report(tmp_path):

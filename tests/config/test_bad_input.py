@@ -12,6 +12,7 @@ import yaml
 from conftest import TINY, settings
 from hydra import compose, initialize_config_dir
 
+from meanteacher.config import cli
 from meanteacher.config.composing import compose_run
 from meanteacher.config.console import one_line
 from meanteacher.config.errors import UserError
@@ -202,6 +203,20 @@ def test_a_bad_command_is_named_in_one_line(override):
     line = one_line(caught.value)
     assert COMMANDS[override] in line and "\n" not in line
     assert "did you mean" not in line or "there is no such" in line, "a hint is for missing names only"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ("label=20 --config-dir DIR seed=1", "error: seed=1: stands behind an option; write options, such as --config"),
+        ("label=20 --config-dir", "error: argument --config-dir/-cd: expected one argument"),
+        ("--nothing label=20", "error: --nothing: there is no such option; `meanteacher train --help` lists"),
+    ],
+)
+def test_misplaced_options_are_told_in_one_line(arguments, message, capsys):
+    assert cli.main(["train", *arguments.split()]) == 1
+    errors = capsys.readouterr().err
+    assert errors.startswith(message) and errors.count("\n") == 1
 
 
 DATA = {

@@ -10,10 +10,11 @@ import numpy as np
 import pytest
 from conftest import ROOT
 from folder_cases import fill, load, save
-from PIL import Image
+from PIL import EpsImagePlugin, Image
 
 from meanteacher.config.errors import UserError
 from meanteacher.data.decoding import decode_image, load_image, resize_image
+from meanteacher.inspection.reading import read_facts
 
 
 def refusal(source) -> str:
@@ -131,6 +132,20 @@ def test_32_bits_are_refused_in_one_line(tmp_path):
         assert "32 bits" in refusal(Image.fromarray(np.zeros((8, 8), kind)))
 
 
+def test_a_program_in_postscript_is_refused_under_any_suffix(tmp_path, monkeypatch):
+    def ghostscript(*arguments, **options):
+        raise AssertionError("Ghostscript would be started")
+
+    monkeypatch.setattr(EpsImagePlugin, "Ghostscript", ghostscript)
+    Image.new("RGB", (8, 8)).save(tmp_path / "photo.jpg", "EPS")
+    assert "photo.jpg cannot be read (ValueError: it is a program in PostScript" in refusal(tmp_path / "photo.jpg")
+    assert "PostScript" in refusal((tmp_path / "photo.jpg").read_bytes())
+    with Image.open(tmp_path / "photo.jpg") as image:
+        assert "PostScript" in refusal(image)
+    facts, pixels = read_facts(tmp_path / "photo.jpg")
+    assert "PostScript" in facts.error and pixels is None
+
+
 @pytest.mark.filterwarnings("ignore::PIL.Image.DecompressionBombWarning")
 def test_a_decompression_bomb_is_refused_in_one_line(tmp_path):
     """A few bytes that claim 400 and 100 million pixels; the smaller one is refused for its missing pixels only."""
@@ -165,8 +180,14 @@ def test_each_policy_has_its_own_cache(tmp_path):
     assert notes == ["resized and center-cropped", "squashed", "resized and padded"]
 
 
-def test_a_large_image_does_not_warn(tmp_path):
+def test_a_large_image_and_damaged_exif_data_do_not_warn(tmp_path):
     Image.new("1", (9600, 9600)).save(tmp_path / "large.png")
-    code = f"from meanteacher.data.decoding import load_image; load_image('{tmp_path / 'large.png'}').size"
-    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
+    exif = Image.Exif()
+    exif[0x010E] = "a long description"
+    content = bytearray(exif.tobytes())
+    content[14] = 255  # the description would be longer than the file
+    Image.new("RGB", (8, 8)).save(tmp_path / "exif.jpg", exif=bytes(content))
+    code = "from meanteacher.data.decoding import load_image; import sys; [load_image(path) for path in sys.argv[1:]]"
+    start = [sys.executable, "-c", code, str(tmp_path / "large.png"), str(tmp_path / "exif.jpg")]
+    done = subprocess.run(start, cwd=ROOT, capture_output=True, text=True, check=True)
     assert done.stderr == ""

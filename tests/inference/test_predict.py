@@ -3,6 +3,9 @@
 import csv
 import io
 import logging
+import signal
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -49,6 +52,17 @@ def test_a_folder_gives_a_row_for_each_image_below_it(predict, images, finished_
         both = [float(row["probability"]), float(row["second_probability"])]
         assert both == pytest.approx(probability.tolist(), abs=6e-5)
     assert any("18 images in" in line and "by the teacher" in line for line in lines)
+
+
+@pytest.mark.parametrize("images_of_each", [1, 2000])
+def test_a_reader_that_ends_early_ends_the_command_in_silence(images_of_each, images, finished_run):
+    """As `meanteacher predict … | head` does; a short table is in a buffer until the end."""
+    command = [sys.executable, "-m", "meanteacher", "predict", str(finished_run)]
+    command += [str(images / "test" / "blue" / "00.png")] * images_of_each
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        process.stdout.close()
+        errors = process.stderr.read()
+    assert process.returncode == 128 + signal.SIGPIPE and "error" not in errors and "Broken" not in errors, errors
 
 
 def test_a_table_of_paths_is_relative_to_its_folder(predict, images):

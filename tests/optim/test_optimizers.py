@@ -8,6 +8,7 @@ from conftest import options, parsed
 from torch import nn
 
 from meanteacher.optim import LearningRate, build_optimizer, parameter_groups
+from meanteacher.optim.optimizers import load_optimizer
 from meanteacher.runs.build import build
 
 
@@ -65,3 +66,17 @@ def test_learning_rate_is_shared_by_all_groups_and_follows_the_schedule():
     learning_rate = LearningRate(optimizer, 0.1, lambda step: 1 - step / 10, torch.device("cpu"))
     learning_rate.set(torch.tensor(5.0))
     assert [group["lr"].item() for group in optimizer.param_groups] == pytest.approx([0.05, 0.05])
+
+
+@pytest.mark.parametrize("option", options("optimizer"))
+def test_a_state_from_another_kind_of_device_does_not_decide_whether_a_graph_can_capture_the_step(option):
+    factory = build(parsed(f"optimizer={option}").optimizer.node)
+    here, there = (build_optimizer(factory, network(), lr=0.1, decay_norm_and_bias=False) for _ in range(2))
+    state = there.state_dict()
+    for group in state["param_groups"]:
+        group["momentum"] = 0.5
+        if "capturable" in group:
+            group["capturable"] = not group["capturable"]
+    load_optimizer(here, state)
+    for group, before in zip(here.param_groups, there.param_groups, strict=True):
+        assert group["momentum"] == 0.5 and group.get("capturable") == before.get("capturable")

@@ -57,6 +57,18 @@ def test_a_missing_normalization_is_one_line(finished_run, tmp_path):
         deployment.load_normalization(tmp_path)
 
 
+def test_a_damaged_normalization_is_one_line(finished_run, tmp_path):
+    deployment = Deployment.read(finished_run).model_copy(update={"normalization": None})
+    torch.save({"matrix": torch.zeros(1000)}, path := tmp_path / "normalization.pt")
+    content = bytearray(path.read_bytes())
+    content[content.index(bytes(2000)) + 1000] ^= 1
+    path.write_bytes(content)
+    with pytest.raises(
+        UserError, match=r"normalization.pt: cannot be read \(damaged: wrong checksum of .*copy it from"
+    ):
+        deployment.load_normalization(tmp_path)
+
+
 def test_without_validation_images_nothing_is_calibrated(moved):
     Deployment.read(moved).model_copy(update={"calibration": None}).write(moved)
     predictor = meanteacher.load(moved)

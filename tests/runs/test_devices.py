@@ -123,8 +123,15 @@ def test_the_command_trains_on_two_processes_and_ends_in_one_line_when_one_is_ki
 def test_torchrun_trains_on_two_processes(tmp_path):
     start = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2", "-m", "meanteacher"]
     environment = os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
-    done = subprocess.run(
-        [*start, "train", *TINY, "hydra.run.dir=run"], cwd=tmp_path, env=environment, capture_output=True, text=True
-    )
+
+    def torchrun(folder: str, *overrides: str) -> subprocess.CompletedProcess:
+        arguments = [*start, "train", *TINY, f"hydra.run.dir={folder}", *overrides]
+        return subprocess.run(arguments, cwd=tmp_path, env=environment, capture_output=True, text=True)
+
+    for override, message in (("seed=a", "seed=a: should be"), ("label=5", "label=5: digits has 10 classes")):
+        failed = torchrun("failed", override)
+        assert failed.returncode == 1 and failed.stderr.count("error: ") == 1, failed.stderr
+        assert f"error: {message}" in failed.stderr and f"traceback : {message}" in failed.stderr.split("Root Cause")[1]
+    done = torchrun("run")
     assert done.returncode == 0 and done.stderr.count("test error of the student") == 1, done.stderr
     assert Result.read(tmp_path / "run" / "result.json").devices == 2

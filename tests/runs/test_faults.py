@@ -14,9 +14,11 @@ from test_run import go, history
 
 from meanteacher.config.errors import UserError
 from meanteacher.config.files import write_atomically
+from meanteacher.config.settings import Choices
 from meanteacher.loggers import Logger
-from meanteacher.runs import plots
+from meanteacher.runs import plots, run
 from meanteacher.runs.build import load_data
+from meanteacher.runs.result import Result
 from meanteacher.runs.run_dir import RunDir
 from meanteacher.runs.session import Session
 from meanteacher.training.checkpoint import Checkpoints
@@ -166,6 +168,8 @@ def test_a_damaged_result_is_told_in_one_line_and_can_be_deleted(run_folder, cap
     without = {name: value for name, value in content.items() if name != "status"}
     damaged = [json.dumps(without), json.dumps(content | {"schema_version": 99}), "{", "", "[]", "\udcff"]
     damaged += [json.dumps(content | {"attempts": "two"}), json.dumps(content | {"surprise": 1})]
+    damaged += [json.dumps(content | {"status": "finished", "models": {"teacher": {"error_last": 0.01}}})]
+    damaged += [json.dumps({"status": "finished", "schema_version": 99})]
     for text in damaged:
         (run_folder / "result.json").write_bytes(text.encode(errors="surrogateescape"))
         with pytest.raises(
@@ -185,6 +189,45 @@ def test_fresh_never_resumes_whatever_result_there_is(result, run_folder, caplog
         (run_folder / "result.json").write_text(result)
     assert go(run_folder, "fresh=true").status == "finished" and not resumed(caplog)
     assert (run_folder.with_name("run.old-1") / "checkpoint.pt").exists()
+
+
+def files_below(folder: Path) -> list[str]:
+    return sorted(str(path.relative_to(folder)) for path in folder.rglob("*"))
+
+
+@pytest.mark.parametrize("override", ["label=5", "trainer.labeled_batch=100000000", "trainer.device=cuda"])
+def test_nothing_remains_of_a_run_that_is_refused(override, tmp_path, monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    with pytest.raises(UserError):
+        go(tmp_path / "run", override)
+    assert files_below(tmp_path) == []
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run/notes.txt").write_text("mine")
+    with pytest.raises(UserError):
+        go(tmp_path / "run", "label=5")
+    assert files_below(tmp_path) == ["run", "run/notes.txt"]
+
+
+def test_a_refused_folder_stays_as_it_is(tmp_path, run_folder, monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    (tmp_path / "other").mkdir()
+    (tmp_path / "other/config.yaml").write_text("mine: 1")
+    with pytest.raises(UserError, match=r"holds a config.yaml that is not of a run"):
+        go(tmp_path / "other")
+    assert files_below(tmp_path / "other") == ["config.yaml"] and not (tmp_path / "other.lock").exists()
+    with pytest.raises(UserError, match="trainer.device=cuda: not available"):
+        go(run_folder, "trainer.device=cuda")
+    before = files_below(tmp_path)
+    assert "run/checkpoint.pt" in before and Result.read(run_folder / "result.json").status == "failed"
+    with pytest.raises(UserError, match="trainer.device=cuda: not available"):
+        go(run_folder, "trainer.device=cuda", "fresh=true")
+    assert files_below(tmp_path) == before, "the run that was set aside is back"
+
+
+def test_a_refused_run_of_a_sweep_leaves_its_reason(tmp_path):
+    with pytest.raises(UserError):
+        run.run(parsed(*TINY, "label=5"), Choices(), tmp_path / "run", "c", show_progress=False)
+    assert "label=5" in Result.read(tmp_path / "run/result.json").reason
 
 
 def test_a_checkpoint_of_other_labels_is_not_used(run_folder, caplog):

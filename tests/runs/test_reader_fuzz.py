@@ -5,6 +5,7 @@
 
 import json
 import os
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -86,7 +87,7 @@ def test_a_split_file_of_any_text(tmp_path_factory, text):
     check_split(read_split(tmp_path_factory.getbasetemp(), content))
 
 
-RESULT = json.loads(start(parsed(), Choices(dataset="a", method="b"), "command", None).to_json())
+RESULT = json.loads(start(parsed(), Choices(dataset="a", method="b"), "command", Path("run"), None).to_json())
 
 
 def read_result(content) -> None:

@@ -1,4 +1,4 @@
-"""A sweep under random kills of its runs and of itself, with two launchers at once, ends in the undisturbed table."""
+"""A sweep under random kills, with two launchers at once, or on a disk that fills up, ends in the undisturbed table."""
 
 import json
 import os
@@ -18,12 +18,14 @@ SWEEP = ["-m", *TINY, "steps=60", "eval_every=20", "method=supervised,mean_teach
 OFTEN = ["trainer.checkpoint_minutes=0.0005", "hydra.sweeper.on_failure=retry:3"]
 LAUNCHERS = ("two_at_a_time", "basic")
 KILLS = 8
+FILLS = 3
 
 
-def start(folder: Path, launcher: str) -> subprocess.Popen:
-    with (folder / f"stderr-{launcher}").open("a") as stderr:
+def start(folder: Path, launcher: str, *more: str, log: Path | None = None) -> subprocess.Popen:
+    """Start the sweep in `folder`. more: further overrides. log: the file for its messages, by default in `folder`."""
+    with (log or folder / f"stderr-{launcher}").open("a") as stderr:
         return subprocess.Popen(
-            [sys.executable, str(ROOT / "run.py"), *SWEEP, *OFTEN, f"hydra/launcher={launcher}"],
+            [sys.executable, str(ROOT / "run.py"), *SWEEP, *OFTEN, f"hydra/launcher={launcher}", *more],
             cwd=folder,
             env=os.environ | {"OMP_NUM_THREADS": "1"},
             stderr=stderr,
@@ -75,3 +77,50 @@ def test_the_final_table_of_a_disturbed_sweep_is_the_undisturbed_one(tmp_path):
     results = [json.loads(path.read_text()) for path in wild.glob("outputs/digits/*/*/*/*/result.json")]
     assert kills == KILLS and any(result["attempts"] > 1 for result in results), "the kills hit no run"
     assert table(wild) == table(calm)
+
+
+@pytest.fixture
+def small_disk(tmp_path):
+    """An empty file system of 24 MiB in memory."""
+    folder = tmp_path / "disk"
+    folder.mkdir()
+    try:
+        subprocess.run(["mount", "-t", "tmpfs", "-o", "size=24m", "tmpfs", folder], check=True, capture_output=True)
+    except (OSError, subprocess.CalledProcessError):
+        pytest.skip("mounting a tmpfs needs root")
+    yield folder
+    subprocess.run(["umount", "--lazy", folder], check=True)
+
+
+def fill(folder: Path) -> Path:
+    """A file that takes all the space that is left."""
+    with (ballast := folder / "ballast").open("wb", buffering=0) as file, suppress(OSError):
+        while file.write(bytes(4096)):
+            pass
+    return ballast
+
+
+@pytest.mark.slow
+def test_a_sweep_on_a_disk_that_fills_up_ends_in_the_undisturbed_table(tmp_path, small_disk):
+    few, log = ["seed=range(3)", "steps=120", "eval_every=40"], tmp_path / "log"
+    (tmp_path / "calm").mkdir()
+    assert start(tmp_path / "calm", "basic", *few).wait(timeout=300) == 0
+    fills, done_at_fill, deadline = 0, -1, time.time() + 400
+    process = start(small_disk, "basic", *few, log=log)
+    while process.poll() is None or fills < FILLS:
+        assert time.time() < deadline, log.read_text()
+        if process.poll() is not None:
+            assert process.returncode in (0, 1), log.read_text()
+            process = start(small_disk, "basic", *few, log=log)
+        if fills < FILLS and done_at_fill < (done := count(small_disk, "finished")) and count(small_disk, "running"):
+            ballast = fill(small_disk)
+            time.sleep(5)
+            ballast.unlink()
+            fills, done_at_fill = fills + 1, done
+        time.sleep(0.05)
+    while process.returncode:
+        assert time.time() < deadline, log.read_text()
+        process = start(small_disk, "basic", *few, log=log)
+        process.wait(timeout=300)
+    assert "No space left on device" in log.read_text() and "Traceback" not in log.read_text()
+    assert table(small_disk) == table(tmp_path / "calm")

@@ -10,6 +10,7 @@ from conftest import parsed
 from meanteacher.comparison.command import compare
 from meanteacher.config.settings import Choices
 from meanteacher.runs.result import Result, Scores
+from meanteacher.runs.run_dir import RunDir
 from meanteacher.sweeps.progress import SweepProgress, describe_best
 from meanteacher.sweeps.sweep import Job, Sweep
 
@@ -26,7 +27,7 @@ def make_jobs(folder: Path, *statuses: str | None) -> list[Job]:
             choices=Choices(dataset="digits", method="supervised"),
         )
         if status:
-            job.folder.mkdir(parents=True)
+            job.folder.mkdir(parents=True, exist_ok=True)
             make_result(seed, 0.5, 0.3 - seed / 10, status=status).write(job.folder / "result.json")
             (job.folder / "metrics.jsonl").write_text('{"step": 10}\n{"step": 50}\n')
         jobs.append(job)
@@ -125,3 +126,12 @@ def test_a_failure_elsewhere_is_told_once_for_each_attempt(tmp_path, caplog):
     make_result(0, 0.5, 0.4, status="running").write(job.folder / "result.json")
     progress.read_share_done()
     assert "1 running · 0 failed" in progress.describe(0.5)
+
+
+def test_a_killed_run_is_not_counted_as_running(tmp_path):
+    (job,) = make_jobs(tmp_path, None)
+    progress = SweepProgress(make_sweep(tmp_path, [job]), {job.folder: 1.0})
+    with RunDir(job.folder, "0123456789", fresh=False):
+        make_jobs(tmp_path, "running")
+        assert progress.read_share_done() == 0.5 and "1 running" in progress.describe(0.5)
+    assert progress.read_share_done() == 0 and "0 running" in progress.describe(0)

@@ -58,6 +58,20 @@ def test_a_failed_run_ends_no_other_run_and_only_it_is_repeated(launcher, tmp_pa
     assert results(tmp_path)["supervised", 20, 0] == after_first["supervised", 20, 0]
 
 
+@pytest.mark.slow
+def test_ray_starts_runs_on_two_devices_and_repeats_one_whose_worker_was_killed(tmp_path):
+    pytest.importorskip("hydra_plugins.hydra_ray_launcher")
+    devices = ["trainer.devices=2", "trainer.threads=1", "+hydra.launcher.ray.remote.num_cpus=2"]
+    devices += ["hydra/launcher=ray", "+hydra.launcher.ray.init.num_cpus=2", "trainer.checkpoint_minutes=0.01"]
+    process = start(tmp_path, *QUICK[:-1], "steps=300", "eval_every=100", "seed=0,1", "label=20", *devices)
+    wait_for(lambda: list(tmp_path.glob("outputs/digits/**/checkpoint.pt")))
+    children = psutil.Process(process.pid).children(recursive=True)
+    next(child for child in children if child.cmdline()[:1] == ["ray::_run_job"]).kill()
+    assert process.wait(timeout=280) == 0, (tmp_path / "stderr").read_text()
+    assert {(r["status"], r["devices"]) for r in all_results(tmp_path)} == {("finished", 2)}
+    assert sorted(r["attempts"] for r in all_results(tmp_path)) == [1, 2]
+
+
 def test_lists_of_options_apply_on_top_of_a_sweep(tmp_path):
     process = command(*QUICK, "seed=0", "label=20", "schedule=cosine,constant", cwd=tmp_path)
     assert process.returncode == 0, process.stderr

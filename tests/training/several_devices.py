@@ -16,12 +16,13 @@ import yaml
 from conftest import CONF, settings
 from omegaconf import OmegaConf
 
+from meanteacher.config.errors import LostProcess
 from meanteacher.config.settings import Choices, Settings
 from meanteacher.data import Dataset, Images
 from meanteacher.runs import session
 from meanteacher.runs.build import build
 from meanteacher.runs.run_dir import FollowedRunDir
-from meanteacher.training.ranks import ALONE, LostProcess, Ranks
+from meanteacher.training.ranks import ALONE, Ranks
 
 TINY = (
     "experiment=quickstart",

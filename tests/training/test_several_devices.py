@@ -9,6 +9,7 @@ import torch
 from conftest import options
 from several_devices import configurations, in_processes, train
 
+from meanteacher.comparison.results import read_run
 from meanteacher.config.errors import UserError
 from meanteacher.config.settings import Choices, Settings
 from meanteacher.runs import devices, run, run_files
@@ -188,6 +189,18 @@ def test_a_process_that_loses_another_ends_and_both_go_on_later(folder, chosen, 
     assert (finished.status, finished.devices, finished.bitwise) == ("finished", 2, True)
     assert_same_run(path, folder / "run_on_one")
     assert take_part_on_two(chosen["mean_teacher"], path, folder) == [None, None], "reported, not repeated"
+
+
+def test_a_killed_main_process_is_noticed_and_both_go_on_later(folder, chosen, run_on_one, monkeypatch):
+    path = folder / "killed"
+    with monkeypatch.context() as patch:
+        stop_after(1, signal.SIGKILL, 0, patch)
+        assert take_part_on_two(chosen["mean_teacher"], path, folder) == [None, "lost"]
+    assert Result.read(path / "result.json").status == "running"
+    assert read_run(path / "result.json").status == "killed"
+    assert take_part_on_two(chosen["mean_teacher"], path, folder) == [None, None]
+    assert read_run(path / "result.json").status == "finished"
+    assert_same_run(path, folder / "run_on_one")
 
 
 def test_unequal_weights_are_told(folder):

@@ -6,6 +6,7 @@ from contextlib import contextmanager
 import pytest
 import torch
 from conftest import options, parsed
+from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
@@ -17,7 +18,6 @@ from meanteacher.training.cuda_graph import EAGER_CALLS, CUDAGraphStep
 
 SYNCS = ("_local_scalar_dense", "item", "nonzero", "masked_select", "unique", "is_nonzero", "equal")
 SMALL = ("experiment=quickstart", "trainer.labeled_batch=8", "trainer.unlabeled_batch=8", "logger=jsonl")
-cuda = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
 
 
 class NoSync(TorchDispatchMode):
@@ -81,6 +81,28 @@ def test_a_step_does_not_synchronize(method, optimizer, tmp_path):
         train_step(0)
         with NoSync():
             train_step(1)
+
+
+class OnDevice(TorchFunctionMode):
+    """Raises AssertionError if a tensor is created without naming its device: on a GPU it would have to be copied."""
+
+    FACTORIES = [torch.arange, torch.empty, torch.full, torch.ones, torch.rand, torch.randint, torch.randn, torch.zeros]
+
+    def __torch_function__(self, function, types, args=(), kwargs=None):
+        if function in self.FACTORIES and "device" not in (kwargs or {}):
+            raise AssertionError(f"{function.__name__}: created on the host")
+        return function(*args, **(kwargs or {}))
+
+
+@pytest.mark.parametrize("method", [*options("method"), "mixmatch method.passes=interleaved"])
+def test_a_step_creates_no_tensor_on_the_host(method, tmp_path):
+    with open_step(tmp_path / "run", *f"method={method}".split()) as train_step:
+        train_step(0)
+        labeled, unlabeled = train_step.batches.draw(1)
+        with OnDevice():
+            with pytest.raises(AssertionError, match="created on the host"):
+                torch.arange(3)
+            train_step.compute(torch.full((), 1.0, device="cpu"), *labeled, *unlabeled)
 
 
 @pytest.mark.parametrize("method", options("method"))
@@ -179,6 +201,23 @@ class FakeGraph:
         self.work()
 
 
+class FakeGenerator:
+    """Stands in for a generator of a GPU: one that takes part in a failed capture cannot draw any more."""
+
+    def __init__(self, device="cuda"):
+        self.device, self.seed, self.capturing = device, 0, False
+
+    def manual_seed(self, seed):
+        self.seed = seed
+        return self
+
+    def initial_seed(self):
+        return self.seed
+
+    def graphsafe_set_state(self, other):
+        self.seed, self.capturing = other.seed, other.capturing
+
+
 @pytest.fixture
 def no_cuda(monkeypatch):
     """Replaces the part of torch.cuda that `CUDAGraphStep` uses. As on a GPU, a capture runs nothing."""
@@ -188,19 +227,34 @@ def no_cuda(monkeypatch):
         yield
 
     class Stream:
+        current = None
+
         def wait_stream(self, other):
             pass
 
+    @contextmanager
+    def use_stream(stream):
+        before, Stream.current = Stream.current, stream
+        try:
+            yield
+        finally:
+            Stream.current = before
+
+    Stream.current = Stream.default = Stream()
     monkeypatch.setattr(torch.cuda, "CUDAGraph", FakeGraph)
     monkeypatch.setattr(torch.cuda, "Stream", Stream)
-    monkeypatch.setattr(torch.cuda, "current_stream", Stream)
-    monkeypatch.setattr(torch.cuda, "stream", nothing)
+    monkeypatch.setattr(torch.cuda, "current_stream", lambda: Stream.current)
+    monkeypatch.setattr(torch.cuda, "stream", use_stream)
     monkeypatch.setattr(torch.cuda, "graph", nothing)
+    monkeypatch.setattr(torch.cuda, "current_device", lambda: 0)
+    monkeypatch.setattr(torch.cuda, "default_generators", [FakeGenerator()])
+    monkeypatch.setattr(torch, "Generator", FakeGenerator)
+    return Stream
 
 
 def test_a_step_is_captured_once_and_replayed_with_new_values(no_cuda):
-    seen, generator = [], torch.Generator()
-    graph_step = CUDAGraphStep(lambda x, y: seen.append((x.item(), len(y), id(x))), [generator])
+    seen, generator = [], FakeGenerator()
+    graph_step = CUDAGraphStep(lambda x, y: seen.append((x.item(), len(y), id(x))), [generator], lambda: None)
     for k in range(EAGER_CALLS):
         graph_step(torch.tensor(k), torch.zeros(0))
     assert [x for x, *_ in seen] == list(range(EAGER_CALLS)) and graph_step.graph is None
@@ -214,21 +268,37 @@ def test_a_step_is_captured_once_and_replayed_with_new_values(no_cuda):
 
 
 def test_a_failed_capture_is_reported_and_the_steps_run_eagerly(no_cuda, monkeypatch, caplog):
+    """As in PyTorch, the capture leaves its stream set and the generators in use, and the function does not end."""
+    own = FakeGenerator().manual_seed(7)
+    generators = [own, *torch.cuda.default_generators]
+
     @contextmanager
-    def refuse(*args, **kwargs):
-        raise RuntimeError("operation not permitted when stream is capturing\nmore")
+    def refuse(graph, stream, **options):
+        no_cuda.current = stream
+        for generator in generators:
+            generator.capturing = True
         yield
+        raise RuntimeError("operation not permitted when stream is capturing\nmore")
 
     monkeypatch.setattr(cuda_graph.torch.cuda, "graph", refuse)
-    seen = []
-    graph_step = CUDAGraphStep(lambda x: seen.append(x.item()), [])
+    seen, gradients = [], []
+
+    def step(x):
+        assert not gradients and (no_cuda.current is graph_step.stream)
+        gradients.append(1)
+        if not any(generator.capturing for generator in generators):
+            seen.append(x.item())
+            gradients.clear()
+
+    graph_step = CUDAGraphStep(step, [own], gradients.clear)
     for k in range(EAGER_CALLS + 3):
         graph_step(torch.tensor(k))
-    assert seen == list(range(EAGER_CALLS + 3))
+        assert no_cuda.current is no_cuda.default
+    assert seen == list(range(EAGER_CALLS + 3)) and own.seed == 7
     assert caplog.text.count("cannot be captured") == 1 and "more" not in caplog.text
 
 
-@cuda
+@pytest.mark.gpu
 @pytest.mark.parametrize("method", options("method"))
 def test_a_graph_gives_the_same_bits_as_eager_steps(method, tmp_path, monkeypatch):
     same = (f"method={method}", "trainer.device=cuda", "trainer.compile=always", "model.dropout=0.3")
@@ -238,7 +308,7 @@ def test_a_graph_gives_the_same_bits_as_eager_steps(method, tmp_path, monkeypatc
     assert all(torch.equal(launched["method"][name], value) for name, value in replayed["method"].items())
 
 
-@cuda
+@pytest.mark.gpu
 def test_a_step_does_not_synchronize_on_a_gpu(tmp_path):
     with open_step(tmp_path / "run", "trainer.device=cuda") as train_step:
         train_step(0)

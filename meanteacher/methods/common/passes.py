@@ -37,11 +37,11 @@ def predict_interleaved(network: nn.Module, images: Tensor, batches: int) -> Ten
     normalized by its own statistics; the first updates the running statistics, as in google-research/mixmatch
     (mixmatch.py, 77bf67d).
     """
-    order = torch.cat([torch.arange(start, len(images), batches) for start in range(batches)])
+    order = torch.cat([torch.arange(start, len(images), batches, device=images.device) for start in range(batches)])
     logits = [network(images[::batches])]
     with freeze_running_stats(network):
         logits += [network(images[start::batches]) for start in range(1, batches)]
-    return torch.cat(logits)[order.argsort().to(images.device)]
+    return torch.cat(logits)[order.argsort()]
 
 
 def second_views(labeled: Labeled, unlabeled: Unlabeled, on_labeled: bool) -> Tensor:

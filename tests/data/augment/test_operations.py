@@ -244,7 +244,7 @@ def test_crop_draws_have_the_documented_ranges():
     assert torch.all(tall[2] == 10) and tall[0].unique().numel() > 10 and torch.all(tall[1] == 0)
 
 
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs CUDA")
+@pytest.mark.gpu
 @pytest.mark.parametrize("operation", OPERATIONS, ids=operation_name)
 def test_no_synchronization_on_cuda(operation):
     images, source = random_images().cuda(), torch.Generator("cuda").manual_seed(0)
