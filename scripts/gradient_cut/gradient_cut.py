@@ -1,8 +1,8 @@
 """Mean Teacher whose consistency term has a value but no gradient: what a slip of one name makes of the method.
 
     PYTHONPATH=scripts/gradient_cut python run.py -m --config-dir scripts/gradient_cut/conf \\
-      trusted_packages=gradient_cut experiment=fashion_mnist_cpu method=supervised,mean_teacher_cut,mean_teacher_strong \\
-      seed=0,1,2
+      trusted_packages=gradient_cut experiment=fashion_mnist_cpu seed=0,1,2 \\
+      method=supervised,mean_teacher_cut,mean_teacher_strong
 """
 
 from torch import Tensor

@@ -12,9 +12,7 @@ from typing import Any
 
 import pytest
 import torch
-import yaml
-from conftest import CONF, settings
-from omegaconf import OmegaConf
+from conftest import settings
 
 from meanteacher.config.errors import LostProcess
 from meanteacher.config.settings import Choices, Settings
@@ -48,11 +46,10 @@ LOW_THRESHOLDS = {"comatch": 0.11, "noisy_student": 0.11, "simmatch": 0.11}
 
 
 def configurations(methods: list[str], *overrides: str) -> dict[str, Settings]:
-    """Short runs by method, with thresholds such that pseudo-labels count early. Composed once, to save time."""
-    base, chosen = settings(*TINY, *overrides), {}
+    """Short runs by method, with thresholds such that pseudo-labels count early."""
+    chosen = {}
     for name in methods:
-        node = yaml.safe_load((CONF / "method" / f"{name}.yaml").read_text())
-        resolved = OmegaConf.to_container(OmegaConf.create(base | {"method": node}), resolve=True)
+        resolved = settings(*TINY, *overrides, f"method={name}")
         if "threshold" in (resolved["method"].get("weighting") or {}):
             resolved["method"]["weighting"]["threshold"] = LOW_THRESHOLDS.get(name, 0.17)
         if "minimum" in resolved["method"]:
