@@ -110,7 +110,8 @@ def test_a_killed_run_is_told_from_a_running_one_by_its_lock(tmp_path, monkeypat
 
 
 def test_a_look_at_the_lock_keeps_no_run_from_starting(tmp_path):
-    RunDir(tmp_path / "run", "0123456789", fresh=False).__exit__()
+    with RunDir(tmp_path / "run", "0123456789", fresh=False) as run_dir:
+        (run_dir.path / "split.json").write_text("{}")
     with lock_path(tmp_path / "run").open("rb") as file:
         fcntl.flock(file, fcntl.LOCK_SH)
         threading.Timer(0.05, fcntl.flock, (file, fcntl.LOCK_UN)).start()

@@ -249,6 +249,7 @@ def test_a_full_disk_is_told_in_one_line_and_the_same_command_goes_on(name, run_
         return write(self, content)
 
     monkeypatch.setattr(Path, "write_bytes", full)
+    caplog.set_level("INFO")
     with pytest.raises(UserError, match=rf"{name}: cannot be written \(No space left on device\); make room, or use"):
         go(run_folder)
     assert "cannot be written" not in caplog.text and not list(run_folder.glob("*.tmp"))

@@ -56,7 +56,7 @@ class Teacher(EMA):
     """An average that predicts targets: `teacher(images)` gives logits without gradient.
 
     decay, warmup, bn: see `EMA`. mode: `train` predicts with batch statistics and dropout, as the paper does; `eval`
-    with the running statistics and without dropout. Only with `bn=own` do these passes update the running statistics.
+    with the running statistics and without dropout. With `bn=average` these passes leave the running statistics alone.
     Raises UserError for `bn=own` with `mode=eval`.
     """
 
@@ -78,7 +78,7 @@ class Teacher(EMA):
 
     @torch.no_grad()
     def forward(self, images: Tensor) -> Tensor:
-        with freeze_running_stats(self.model, self.bn != "own"):
+        with freeze_running_stats(self.model, self.bn == "average"):
             return self.model(images)
 
     def train(self, mode: bool = True) -> Self:
