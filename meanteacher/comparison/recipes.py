@@ -26,9 +26,14 @@ NOT_READ = "none whose source was read"
 def list_recipes() -> list[dict[str, str]]:
     """A row per recipe, with the numbers of the rows of published.csv that name it."""
     published = read_published()
-    names = sorted({path.stem for path in (CONF / "experiment").glob("*.yaml")} - {"quickstart"})
     with initialize_config_dir(str(CONF), version_base="1.3"):
-        return [describe_recipe(name, published[published["recipe"] == name]) for name in names]
+        return [describe_recipe(name, published[published["recipe"] == name]) for name in recipe_names()]
+
+
+def recipe_names() -> list[str]:
+    """The options of `experiment` that follow a paper or its code: those without values tuned here, in conf/tuned."""
+    tuned_here = {path.name for path in (CONF / "tuned").iterdir()}
+    return sorted({path.stem for path in (CONF / "experiment").glob("*.yaml")} - tuned_here)
 
 
 def describe_recipe(recipe: str, rows: pd.DataFrame) -> dict[str, str]:

@@ -1,12 +1,12 @@
 """Every recipe composes, passes the checks, and is listed with the numbers that it reproduces."""
 
 import pytest
-from conftest import options, settings
+from conftest import OWN_EXPERIMENTS, options, settings
 
 from meanteacher.comparison import recipes
 from meanteacher.config.settings import Settings
 
-RECIPES = [name for name in options("experiment") if name != "quickstart"]
+RECIPES = [name for name in options("experiment") if name not in OWN_EXPERIMENTS]
 
 
 @pytest.mark.parametrize("name", RECIPES)

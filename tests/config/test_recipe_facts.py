@@ -7,11 +7,11 @@ from typing import Any
 import pytest
 import torch
 import yaml
-from conftest import ROOT, options
+from conftest import OWN_EXPERIMENTS, ROOT, options
 from recipe_measures import MEASURES, SCHEDULES, Recipe
 
 FACTS = ROOT / "docs" / "recipe_facts"
-RECIPES = [name for name in options("experiment") if name != "quickstart"]
+RECIPES = [name for name in options("experiment") if name not in OWN_EXPERIMENTS]
 NAMES = [*SCHEDULES, *MEASURES]
 PLACE = re.compile(r"[\w.-]+/[\w.-]+@([0-9a-f]{7}|\d+\.\d+\.\d+) [\w./-]+:(\d+-\d+|[A-Za-z_]\w*)")
 

@@ -33,7 +33,15 @@ FIXMATCH_FAMILY = {
     "softmatch",
     "uda",
 }
-OTHERS = {"comatch", "meta_pseudo_labels", "noisy_student", "regmixmatch", "remixmatch", "simmatch"}
+OTHERS = {
+    "comatch",
+    "mean_teacher_strong",
+    "meta_pseudo_labels",
+    "noisy_student",
+    "regmixmatch",
+    "remixmatch",
+    "simmatch",
+}
 NEEDED = {name: "strong" for name in FIXMATCH_FAMILY | OTHERS} | {"sequencematch": "medium"}
 """The view beside `weak` that a method asks for first."""
 NEED_FEATURES = ("cct", "comatch", "crmatch", "mean_teacher_dual", "remixmatch", "simmatch")
