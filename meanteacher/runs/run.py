@@ -120,21 +120,17 @@ def add_missing_files(settings: Settings, choices: Choices, run_dir: RunDir, res
 
     They were removed, or an earlier version did not write them.
     """
-    before = missing_files(run_dir.path)
+    missing, reason = missing_files(run_dir.path), None
     try:
         with only_errors():
             session = Session(settings, choices, run_dir, show_progress=False)
-        restore_files(session, result, before)
-    except (
-        UserError,
-        OSError,
-        RuntimeError,
-        KeyError,
-    ) as error:  # a checkpoint of other code has other names or shapes
+        restore_files(session, result, missing)
+    except (UserError, OSError, RuntimeError, KeyError) as error:  # of other code: names and shapes differ
         reason = first_line(error)
-        left = ", ".join(missing_files(run_dir.path))
-        log.warning("%s cannot be added to this run (%s); fresh=true repeats the run", left, reason)
-    if added := [name for name in before if name not in missing_files(run_dir.path)]:
+    still_missing = missing_files(run_dir.path)
+    if reason is not None:
+        log.warning("%s cannot be added to this run (%s); fresh=true repeats the run", ", ".join(still_missing), reason)
+    if added := [name for name in missing if name not in still_missing]:
         log.info("added %s", ", ".join(added))
 
 
