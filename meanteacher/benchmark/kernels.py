@@ -17,7 +17,7 @@ KERNELS = 10
 
 @contextmanager
 def silence_stderr() -> Iterator[None]:
-    """Within the context, discard what libraries in C++ write to standard error."""
+    """Discard what C++ libraries write to standard error within the context."""
     stderr, null = os.dup(2), os.open(os.devnull, os.O_WRONLY)
     os.dup2(null, 2)
     try:
@@ -29,9 +29,9 @@ def silence_stderr() -> Iterator[None]:
 
 
 def profile(work: Callable[[], object], device: torch.device, steps: int) -> dict:
-    """Under `kernels`, the most expensive kernels of one of the `steps` in `work()`; under `gaps`, see `measure_gaps`.
+    """Profile `work()`, which takes `steps` steps: its most expensive `kernels` per step, and the `gaps` between them.
 
-    On a CPU, operators take the place of kernels, by the time spent in themselves, and `gaps` is None.
+    gaps: see `measure_gaps`. On a CPU, `kernels` lists operators by their self time, and `gaps` is None.
     """
     on_gpu = device.type == "cuda"
     activities = [ProfilerActivity.CPU, *([ProfilerActivity.CUDA] if on_gpu else [])]
@@ -66,9 +66,10 @@ def ran_on_gpu(event: torch.autograd.profiler_util.FunctionEvent) -> bool:
 
 
 def measure_gaps(intervals: Iterable[tuple[float, float]]) -> dict:
-    """How long the device was idle between the intervals, start and end in µs, in which it was busy.
+    """The gaps between the intervals in which a device was busy.
 
-    They may overlap. The gaps are counted; their share of the whole time, their median and the longest are given.
+    intervals: start and end in µs; they may overlap. Returns the number of gaps, their share of the whole time, the
+    median and the longest.
     """
     (start, end), *others = sorted(intervals)
     first, gaps = start, []

@@ -31,7 +31,10 @@ def list_recipes() -> list[dict[str, str]]:
 
 
 def recipe_names() -> list[str]:
-    """The options of `experiment` that follow a paper or its code: those without values tuned here, in conf/tuned."""
+    """The options of `experiment` that follow a paper or its code.
+
+    Experiments of this project have a folder in conf/tuned with the values that were tuned for them, and are left out.
+    """
     tuned_here = {path.name for path in (CONF / "tuned").iterdir()}
     return sorted({path.stem for path in (CONF / "experiment").glob("*.yaml")} - tuned_here)
 

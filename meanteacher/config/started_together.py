@@ -13,7 +13,7 @@ GRACE_SECONDS = 10
 
 
 def rank() -> int:
-    """The number of this process among those that were started together; 0 for the main one, and for a single one."""
+    """The rank of this process among those that were started together; 0 for the main process and for a single one."""
     return int(os.environ.get("RANK", os.environ.get("SLURM_PROCID", "0")))
 
 

@@ -73,7 +73,7 @@ def export(run: Path, format: str, out: Path, *, network: str | None, license: s
 
 
 def write(run: Path, result: "Result", format: str, folder: Path, network: str | None, license: str) -> None:
-    """Write the files into `folder` and compare the exported one with PyTorch. result: of the run."""
+    """Write the files into `folder` and compare the exported network with the run's. result: the run's result."""
     import json
 
     from meanteacher.inference import export_check, export_formats, model_card

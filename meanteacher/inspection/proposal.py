@@ -31,7 +31,7 @@ VALIDATION = 10, 1_000
 """One label in this many is held out for validation, and at most this many labels."""
 
 VALIDATION_OF_FEW = 5, 30
-"""Of few labels, up to one in this many is held out, until there are this many, enough to choose thresholds on."""
+"""With few labels, at most one in this many is held out, up to this many images: enough to choose thresholds on."""
 
 CPU_SIZE, SIZES = 32, (32, 64, 96)
 """Image sizes for training from scratch on a CPU and on a GPU, in pixels."""

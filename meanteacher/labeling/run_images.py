@@ -110,7 +110,7 @@ class RunImages:
         return torch.cat([function(torch.from_numpy(pixels)) for pixels in chunks])
 
     def load_network(self) -> Predictor:
-        """The network to deploy. Raises UserError if the images have other classes than it."""
+        """The network to deploy. Raises UserError if its classes are no longer those of the images."""
         network = load(self.folder)
         if network.classes != self.classes:
             raise UserError(f"{self.folder}: its images now have other classes; name the right ones with --data DIR")

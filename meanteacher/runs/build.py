@@ -100,8 +100,8 @@ class SkipRandomInitialization(TorchFunctionMode):
     )
 
     def __enter__(self):
-        # `__torch_function__` is not asked about trunc_normal_, which redraws values until all are within its bounds:
-        # an endless loop if drawing changes nothing.
+        # trunc_normal_ does not dispatch to `__torch_function__`. It redraws values until all are within its bounds,
+        # which never ends if drawing changes nothing.
         self.trunc_normal = init.trunc_normal_
         init.trunc_normal_ = lambda tensor, *args, **kwargs: tensor
         return super().__enter__()

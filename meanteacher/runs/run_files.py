@@ -24,7 +24,7 @@ def missing_files(path: Path) -> list[str]:
 
 
 def restore_files(session: Session, result: Result, missing: list[str]) -> None:
-    """Write those of `missing` that follow from the last checkpoint; the session has written a missing split.json.
+    """Write the files in `missing` that the last checkpoint determines. The session has already written split.json.
 
     Raises UserError if that checkpoint is missing, or if the split of the settings is no longer the one of the result.
     """
@@ -44,9 +44,9 @@ def restore_files(session: Session, result: Result, missing: list[str]) -> None:
 
 
 def write_files(session: Session, result: Result) -> dict[str, Path]:
-    """Write the files of a finished run; returns the pictures' paths by name.
+    """Write the files of a finished run; returns the paths of the pictures by name.
 
-    result: with the scores by class. Raises OSError if a file cannot be written: the rerun of the command then does.
+    result: including the scores by class. Raises OSError if a file cannot be written; a rerun of the command writes it.
     """
     write_deployment(session)
     pictures = draw(session)

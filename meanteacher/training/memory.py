@@ -18,7 +18,7 @@ LEAST_KEPT = 1 / 4
 """A step keeps at least half of all activations for its gradient, and in bf16 each takes half of its bytes."""
 
 NEGLIGIBLE = 0.01
-"""Steps whose images alone take less than this share of the memory are not checked."""
+"""A step is not checked if its images take less than this share of the memory."""
 
 
 def check_memory(method: Method, shape: tuple[int, int, int], labeled: int, unlabeled: int) -> None:

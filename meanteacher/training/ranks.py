@@ -89,7 +89,7 @@ class Ranks:
             self.barrier()
 
     def broadcast(self, value: Any) -> Any:
-        """The value of the main process. It consists of builtins."""
+        """The main process's `value`, in every process. It consists of builtins."""
         values = [value]
         if self.together:
             dist.broadcast_object_list(values, 0, device=torch.device("cpu"))

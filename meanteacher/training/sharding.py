@@ -1,4 +1,4 @@
-"""Networks that divide the images of a forward pass among the processes of a run. Methods need no change for it."""
+"""Networks that divide the images of a forward pass among the processes of a run, unnoticed by the methods."""
 
 import copy
 from collections.abc import Callable, Iterable, Iterator

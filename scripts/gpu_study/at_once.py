@@ -27,7 +27,7 @@ REPEATS = 10
 
 
 def measure(arguments: list[str]) -> dict:
-    """Images per second of all processes together, the median over the rounds, by the number of processes."""
+    """The total images per second of 1, 2 and 4 processes, and the settings that were measured."""
     options, overrides = parse(arguments)
     settings, names = compose_settings(options, overrides), {"model": options.model, "method": options.method}
     device = choose_device(settings.trainer.device)
@@ -60,7 +60,7 @@ def measure(arguments: list[str]) -> dict:
 
 
 def main(arguments: list[str]) -> int:
-    """Measure and write the file; returns the exit status."""
+    """Measure and write the result file; returns the exit status."""
     path, *rest = arguments
     measured = measure(rest)
     write_atomically(Path(path), json.dumps(measured, indent=1) + "\n")

@@ -1,4 +1,4 @@
-"""Pieces of work within a budget of time: each in a process of its own, and none repeated that has passed."""
+"""Runs pieces of work within a time budget, each in its own process. Pieces that have passed are not repeated."""
 
 import ctypes
 import json

@@ -268,7 +268,7 @@ def test_a_step_is_captured_once_and_replayed_with_new_values(no_cuda):
 
 
 def test_a_failed_capture_is_reported_and_the_steps_run_eagerly(no_cuda, monkeypatch, caplog):
-    """As in PyTorch, the capture leaves its stream set and the generators in use, and the function does not end."""
+    """A failed capture, as in PyTorch: its stream stays current, its generators in use, and the function is cut off."""
     own = FakeGenerator().manual_seed(7)
     generators = [own, *torch.cuda.default_generators]
 

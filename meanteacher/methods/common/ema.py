@@ -56,8 +56,8 @@ class Teacher(EMA):
     """An average that predicts targets: `teacher(images)` gives logits without gradient.
 
     decay, warmup, bn: see `EMA`. mode: `train` predicts with batch statistics and dropout, as the paper does; `eval`
-    with the running statistics and without dropout. With `bn=average` these passes leave the running statistics alone.
-    Raises UserError for `bn=own` with `mode=eval`.
+    with the running statistics and without dropout. With `bn=average`, these passes do not update the running
+    statistics. Raises UserError for `bn=own` with `mode=eval`.
     """
 
     def __init__(
