@@ -1,10 +1,12 @@
-"""Writes the tables of results.md from the results of runs: `python docs/result_tables.py`; `--check` only compares.
+"""Writes the tables of results.md and README.md from results of runs: `python docs/result_tables.py`.
 
-A table stands between the marks `<!-- runs: PATTERN -->` and `<!-- end -->`; the pattern names result files.
+A table stands between the marks `<!-- KIND: PATTERN -->` and `<!-- end -->`. The pattern names result files, and the
+kind is a key of `KINDS`. With `--check` the tables are only compared.
 """
 
 import re
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pandas as pd
@@ -17,20 +19,24 @@ from meanteacher.comparison.settings import show
 from meanteacher.comparison.statistics import Pair, Statistics, compute_statistics
 from meanteacher.comparison.verdicts import interval, signed, spread
 
-PAGE = Path(__file__).with_name("results.md")
-ROOT = PAGE.parents[1]
-BLOCK = re.compile(r"<!-- runs: (?P<pattern>\S+) -->\n.*?<!-- end -->", re.DOTALL)
+ROOT = Path(__file__).resolve().parents[1]
+PAGES = [ROOT / "docs" / "results.md", ROOT / "README.md"]
+BLOCK = re.compile(r"<!-- (?P<kind>[a-z]+): (?P<pattern>\S+) -->\n.*?<!-- end -->", re.DOTALL)
 DECIMALS = 1
 
 
 def with_tables(text: str) -> str:
     """The text with every table written anew."""
     return BLOCK.sub(
-        lambda block: f"<!-- runs: {block['pattern']} -->\n\n{tables(block['pattern'])}\n\n<!-- end -->", text
+        lambda block: (
+            f"<!-- {block['kind']}: {block['pattern']} -->\n\n"
+            f"{tables(block['pattern'], KINDS[block['kind']])}\n\n<!-- end -->"
+        ),
+        text,
     )
 
 
-def tables(pattern: str) -> str:
+def tables(pattern: str, table: Callable[[Protocol, Statistics], str]) -> str:
     """A table per protocol of the runs, each with a line on how they were made."""
     runs = find_runs([str(ROOT / pattern)])
     protocols, places = group_runs(runs)
@@ -43,7 +49,7 @@ def tables(pattern: str) -> str:
     return "\n\n".join(blocks)
 
 
-def table(protocol: Protocol, numbers: Statistics) -> str:
+def scores(protocol: Protocol, numbers: Statistics) -> str:
     """A row per point and method: errors of the deployed network in percent, and the difference from supervised."""
     judged = numbers.judged_at_points(protocol)
     best = judged.groupby(["variant", "point"])["error_best_on_test"].agg(["mean", "std"])
@@ -63,6 +69,62 @@ def table(protocol: Protocol, numbers: Statistics) -> str:
         }
         for row in summary[summary["deployed"]].sort_values("point", kind="stable", key=point_orders).itertuples()
     ]
+    return pipe_table(rows)
+
+
+def errors(protocol: Protocol, numbers: Statistics) -> str:
+    """A row per method and a column per point: last error in percent, and n."""
+    summary = numbers.summary_of(protocol)
+    deployed = summary[summary["deployed"]]
+    points = sorted(set(deployed["point"]), key=point_order)
+    rows = []
+    for variant, own in deployed.groupby("variant", sort=False):
+        cells = {
+            row.point: f"{spread(row.error_last, row.error_last_std, DECIMALS)} (n = {row.n})"
+            for row in own.itertuples()
+        }
+        rows.append({TITLES[protocol.axis]: variant} | {show(point): cells.get(point, "–") for point in points})
+    return pipe_table(rows)
+
+
+def networks(protocol: Protocol, numbers: Statistics) -> str:
+    """A row per point and method: error of each network, how much the best evaluation flatters, and the cost."""
+    counted = numbers.at_points[numbers.at_points["counted"] & (numbers.at_points["protocol"] == protocol.letter)]
+    costs = numbers.cost[numbers.cost["protocol"] == protocol.letter]
+    seconds = costs.set_index(["variant", "point"])["training_seconds"]
+    pairs = {(pair.variant, pair.point): pair for pair in numbers.pairs_of(protocol) if pair.about == "baseline"}
+    rows = []
+    for row in costs.sort_values("point", kind="stable", key=point_orders).itertuples():
+        own = counted[(counted["variant"] == row.variant) & (counted["point"] == row.point)]
+        student, deployed = own["network"] == "student", own[own["deployed"]]
+        pair = pairs.get((row.variant, row.point))
+        gained = 100 * pair.difference if pair and pair.difference is not None else 0
+        extra = row.training_seconds - seconds[pair.against, row.point] if pair else 0
+        rows.append(
+            {
+                TITLES[protocol.axis]: show(row.point),
+                "method": row.variant,
+                "student": mean_and_spread(own[student]["error_last"]),
+                "teacher or average": mean_and_spread(own[~student]["error_last"]),
+                "last − best on test": mean_and_spread(deployed["error_last"] - deployed["error_best_on_test"]),
+                "training (s)": f"{row.training_seconds:.0f}",
+                "extra seconds per point gained": f"{extra / gained:.0f}" if gained > 0 else "–",
+            }
+        )
+    return pipe_table(rows)
+
+
+def mean_and_spread(values: pd.Series) -> str:
+    """Mean and standard deviation of fractions, as percent."""
+    return spread(values.mean(), values.std(), DECIMALS)
+
+
+KINDS: dict[str, Callable[[Protocol, Statistics], str]] = {"runs": scores, "errors": errors, "networks": networks}
+"""What a table shows, by the word in its mark."""
+
+
+def pipe_table(rows: list[dict[str, str]]) -> str:
+    """A Markdown table."""
     return tabulate(rows, headers="keys", tablefmt="pipe", disable_numparse=True)
 
 
@@ -98,14 +160,17 @@ def origin(runs: list[Run]) -> str:
 
 def main(arguments: list[str]) -> int:
     """Write the tables, or with `--check` return 1 if one of them is not what the results give."""
-    text = PAGE.read_text(encoding="utf-8")
-    new = with_tables(text)
-    if arguments == ["--check"]:
-        if new != text:
-            print(f"error: {PAGE}: its tables are stale; run python docs/result_tables.py", file=sys.stderr)
-        return int(new != text)
-    PAGE.write_text(new, encoding="utf-8")
-    return 0
+    stale = []
+    for page in PAGES:
+        text = page.read_text(encoding="utf-8")
+        if (new := with_tables(text)) != text:
+            stale.append(page)
+            if arguments != ["--check"]:
+                page.write_text(new, encoding="utf-8")
+    if arguments == ["--check"] and stale:
+        names = ", ".join(str(page.relative_to(ROOT)) for page in stale)
+        print(f"error: {names}: tables are stale; run python docs/result_tables.py", file=sys.stderr)
+    return int(arguments == ["--check"] and bool(stale))
 
 
 if __name__ == "__main__":

@@ -24,7 +24,7 @@ from meanteacher.config.settings import Choices, Settings  # noqa: E402
 from meanteacher.data import Dataset, Images  # noqa: E402
 
 CONF = ROOT / "conf"
-OWN_EXPERIMENTS = {"fashion_mnist_cpu", "quickstart"}
+OWN_EXPERIMENTS = {"cifar10_cpu", "fashion_mnist_cpu", "quickstart"}
 """Options of `experiment` that follow no published recipe."""
 TINY = [
     "experiment=quickstart",
