@@ -152,7 +152,7 @@ class Grid(Sweeper):
             log.error("error: the launcher stopped: %s", one_line(error))
 
     def report_missing(self, sweep: Sweep) -> None:
-        """Log how to resume if Ctrl-C stopped the sweep. Otherwise, raise UserError if runs are not finished."""
+        """Log how to resume if a signal stopped the sweep. Otherwise, raise UserError if runs are not finished."""
         if signals.last_signal is not None:
             if type(self.launcher).__name__ == "SlurmLauncher":
                 log.info("submitted jobs stay in Slurm's queue: squeue lists them, scancel cancels them")

@@ -13,7 +13,7 @@ import psutil
 log = logging.getLogger(__name__)
 
 GRACE_SECONDS = 30
-"""After Ctrl-C, the time that runs in other processes on this machine have to save before they are ended."""
+"""After Ctrl-C or SIGTERM, the time that runs in other processes on this machine have to save before they are ended."""
 
 PARENT = os.getppid()
 """The process that started this one."""
@@ -119,22 +119,27 @@ def orphaned() -> bool:
     return any("loky" in part for part in sys.orig_argv) and os.getppid() != PARENT
 
 
-def terminate_ray_workers() -> None:
-    """Send SIGTERM to the Ray workers that run a job of this process, which Ctrl-C does not reach.
+def stop_workers(number: int) -> None:
+    """Stop the workers that run jobs of this process, where the signal `number` has not reached them.
 
-    Ray's other processes must outlive the workers and are left alone.
+    Ctrl-C reaches joblib's workers, but not Ray's. SIGTERM may reach this process alone: joblib's workers then get
+    SIGINT, which stops them only once if they have received SIGTERM too. Other processes of joblib and Ray must outlive
+    the workers and are left alone.
     """
     for process in psutil.Process().children(recursive=True):
-        with suppress(IndexError, psutil.Error):
-            if process.cmdline()[0].startswith("ray::_run_job"):
+        with suppress(psutil.Error):
+            arguments = process.cmdline()
+            if arguments[:1] and arguments[0].startswith("ray::_run_job"):
                 process.terminate()
+            elif number == signal.SIGTERM and "joblib.externals.loky.backend.popen_loky_posix" in arguments:
+                process.send_signal(signal.SIGINT)
 
 
 @contextmanager
 def wait_for_runs_to_save() -> Iterator[None]:
-    """Within the context, the first Ctrl-C leaves the runs on this machine `GRACE_SECONDS` to save; the second raises.
+    """Within the context, Ctrl-C or SIGTERM leaves the runs on this machine `GRACE_SECONDS` to save. A second raises.
 
-    Ctrl-C reaches the runs as well, which then stop after their current step. Raises KeyboardInterrupt after that time.
+    The runs stop after their current step. Raises KeyboardInterrupt after that time.
     """
 
     def handle(number: int, frame: FrameType | None) -> None:
@@ -143,13 +148,13 @@ def wait_for_runs_to_save() -> Iterator[None]:
             raise KeyboardInterrupt
         last_signal = number
         print(STOPPING, file=sys.stderr)
-        terminate_ray_workers()
+        stop_workers(number)
         signal.setitimer(signal.ITIMER_REAL, GRACE_SECONDS)
 
     def give_up(number: int, frame: FrameType | None) -> None:
         raise KeyboardInterrupt
 
-    handlers = {signal.SIGINT: handle, signal.SIGALRM: give_up}
+    handlers = {signal.SIGINT: handle, signal.SIGTERM: handle, signal.SIGALRM: give_up}
     previous = {number: signal.signal(number, handler) for number, handler in handlers.items()}
     try:
         yield

@@ -149,13 +149,21 @@ def test_workers_of_a_killed_sweep_finish_their_runs_and_end(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("launcher", "file"),
-    [("basic", "metrics.jsonl"), ("two_at_a_time", "metrics.jsonl"), ("two_at_a_time", "result.json")],
+    ("launcher", "file", "ctrl_c"),
+    [
+        ("basic", "metrics.jsonl", True),
+        ("two_at_a_time", "metrics.jsonl", True),
+        ("two_at_a_time", "result.json", True),
+        ("two_at_a_time", "metrics.jsonl", False),
+    ],
 )
-def test_ctrl_c_saves_the_runs_starts_no_more_and_compares_them(launcher, file, tmp_path):
+def test_ctrl_c_or_sigterm_saves_the_runs_starts_no_more_and_compares_them(launcher, file, ctrl_c, tmp_path):
     process = start(tmp_path, *QUICK[:-1], "steps=5000", "seed=0,1,2", "label=20", f"hydra/launcher={launcher}")
     wait_for(lambda: list(tmp_path.glob(f"outputs/digits/**/{file}")))
-    os.killpg(process.pid, signal.SIGINT)
+    if ctrl_c:
+        os.killpg(process.pid, signal.SIGINT)
+    else:
+        process.terminate()  # reaches the launcher alone
     assert process.wait(timeout=90) == 130
     statuses = [r["status"] for r in results(tmp_path).values()]
     assert statuses and set(statuses) == {"interrupted"} and len(statuses) < 3

@@ -51,7 +51,7 @@ def test_ctrl_c_terminates_ray_workers_and_no_other_process():
         subprocess.Popen([name, "-c", code], executable=sys.executable) for name in ("ray::_run_job", "wandb-core")
     )
     try:
-        signals.terminate_ray_workers()
+        signals.stop_workers(signal.SIGINT)
         assert ray.wait(timeout=10) == -signal.SIGTERM and other.poll() is None
     finally:
         other.kill()
