@@ -74,7 +74,8 @@ def draw_seeds(
             draw_published_error(axes, position, method, reference[method], styles[name][0])
     axes.set_yticks(range(len(variants)), [escape(name) for name in variants])
     axes.set_ylim(len(variants) - 0.4, -0.6)
-    axes.set_xlabel("error (%); filled: the network that a method is judged by; open: its other network", fontsize=8.5)
+    label = "error (%); filled: the network that a method is judged by; open: its other network"
+    axes.set_xlabel(textwrap.fill(label, AXIS_CHARACTERS), fontsize=8.5)
     axes.set_xlim(0, axes.get_xlim()[1] * 1.04)
 
 
