@@ -26,7 +26,7 @@ AXIS_CHARACTERS = 38
 def draw_points(axes: "Axes", protocol: Protocol, summary: pd.DataFrame, score: str, published: pd.DataFrame) -> None:
     """Error over the axis of the protocol, such as the number of labels: means with a band of one standard deviation.
 
-    Networks that are not deployed are dotted, published errors are dashed.
+    Networks that are not deployed are dotted. Published errors are dashed, with bars of ± their deviation where known.
     """
     points = points_of(summary)
     positions = point_positions(points, protocol)
@@ -42,6 +42,7 @@ def draw_points(axes: "Axes", protocol: Protocol, summary: pd.DataFrame, score: 
         color, _ = styles[first_variant(protocol, method)]
         x, label = [positions[label] for label in series["label"]], escape(published_label(method, series))
         axes.plot(x, series["error"], "--", color=color, marker="x", markersize=5, linewidth=1, alpha=0.8, label=label)
+        axes.errorbar(x, series["error"], series["std"], fmt="none", ecolor=color, elinewidth=1, capsize=2, alpha=0.8)
     axes.set_xscale("log" if min(positions.values()) > 0 and protocol.axis != "mismatch" else "linear")
     axes.set_xticks(list(positions.values()), [show(point) for point in positions])
     axes.minorticks_off()
@@ -70,12 +71,20 @@ def draw_seeds(
             draw_network(axes, position + (0 if row["deployed"] else 0.25), errors, row, score, *styles[name])
         method = protocol.variants[name].method
         if method in reference and name == first_variant(protocol, method):
-            error, label = reference[method]["error"].iloc[0], escape(published_label(method, reference[method]))
-            axes.plot([error] * 2, [position - 0.4, position + 0.4], "--", color=styles[name][0], label=label)
+            draw_published_error(axes, position, method, reference[method], styles[name][0])
     axes.set_yticks(range(len(variants)), [escape(name) for name in variants])
     axes.set_ylim(len(variants) - 0.4, -0.6)
-    axes.set_xlabel("error (%); filled: the network that a method is judged by; open: its other network", fontsize=8.5)
+    label = "error (%); filled: the network that a method is judged by; open: its other network"
+    axes.set_xlabel(textwrap.fill(label, AXIS_CHARACTERS), fontsize=8.5)
     axes.set_xlim(0, axes.get_xlim()[1] * 1.04)
+
+
+def draw_published_error(axes: "Axes", y: float, method: str, series: pd.DataFrame, color: str) -> None:
+    """The first error of a published series: a dashed line at height y, with a band of ± its deviation where known."""
+    error, deviation, height = series["error"].iloc[0], series["std"].iloc[0], [y - 0.4, y + 0.4]
+    axes.plot([error] * 2, height, "--", color=color, label=escape(published_label(method, series)))
+    if not pd.isna(deviation):
+        axes.fill_betweenx(height, error - deviation, error + deviation, color=color, alpha=0.15, linewidth=0)
 
 
 def draw_network(axes: "Axes", y: float, errors: pd.Series, row: dict, score: str, color: str, marker: str) -> None:

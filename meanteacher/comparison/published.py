@@ -6,6 +6,7 @@ import pandas as pd
 
 from meanteacher.comparison.axes import LABEL, point_order
 from meanteacher.comparison.protocols import Protocol
+from meanteacher.comparison.verdicts import spread
 from meanteacher.config.added_keys import SCENARIO
 
 FILE = Path(__file__).parent / "published.csv"
@@ -14,11 +15,17 @@ FILE = Path(__file__).parent / "published.csv"
 def read_published() -> pd.DataFrame:
     """All rows of published.csv, in the order of the file.
 
+    `error` and `std` are percent; `std` is the deviation over runs that the source prints, NaN where none was read.
     `recipe` is the name of the file in conf/experiment that reproduces the row, or empty.
     """
     rows = pd.read_csv(FILE, dtype={"label": str, "runs": "Int64", "recipe": str})
     labels = [label if label == "all" else int(label) for label in rows["label"]]
     return rows.assign(label=labels, recipe=rows["recipe"].fillna(""))
+
+
+def show_errors(rows: pd.DataFrame) -> list[str]:
+    """The error of each row: `15.51 ± 0.18`, or `15.51` where no deviation was read."""
+    return [spread(error / 100, std / 100, 2) for error, std in zip(rows["error"], rows["std"], strict=True)]
 
 
 def published_for(protocols: list[Protocol]) -> pd.DataFrame:

@@ -6,7 +6,7 @@ import pandas as pd
 from hydra import compose, initialize_config_dir
 from tabulate import tabulate
 
-from meanteacher.comparison.published import read_published
+from meanteacher.comparison.published import read_published, show_errors
 from meanteacher.config.locations import CONF
 
 COLUMNS = ("recipe", "method", "network", "data", "published", "source", "command")
@@ -56,8 +56,8 @@ def describe_recipe(recipe: str, rows: pd.DataFrame) -> dict[str, str]:
 
 
 def describe_series(rows: pd.DataFrame) -> str:
-    """`37.46 / 8.10 % error at 250 / 4000 labels, best evaluation on the test part`."""
-    errors = " / ".join(f"{error:.2f}" for error in rows["error"])
+    """`37.46 ± 3.30 / 8.10 ± 0.21 % error at 250 / 4000 labels, best evaluation on the test part`."""
+    errors = " / ".join(show_errors(rows))
     labels = " / ".join(map(str, rows["label"]))
     first = rows.iloc[0]
     runs = "" if pd.isna(first["runs"]) else f", mean of {first['runs']} runs"

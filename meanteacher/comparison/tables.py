@@ -7,6 +7,7 @@ import pandas as pd
 
 from meanteacher.comparison.axes import LABEL, TITLES, Point, point_order, point_text
 from meanteacher.comparison.protocols import Protocol
+from meanteacher.comparison.published import show_errors
 from meanteacher.comparison.rows import labels_of, points_of
 from meanteacher.comparison.settings import show
 from meanteacher.comparison.statistics import Pair
@@ -162,8 +163,8 @@ def published_table(published: pd.DataFrame) -> Table:
         cells = [word_cell(method), word_cell(dataset), word_cell(network)]
         for label in labels:
             at_label = series[series["label"] == label]
-            deviations = "".join(f" ± {value:.2f}" for value in at_label["std"].dropna())
-            cells += [Cell(f"{error:.2f}{deviations}", error) for error in at_label["error"]] or [Cell("–")]
+            shown = zip(show_errors(at_label), at_label["error"], strict=True)
+            cells += [Cell(text, error) for text, error in shown] or [Cell("–")]
         rows.append([*cells, word_cell(selection), word_cell(f"{source}: {protocol}")])
     columns = [
         "method",
@@ -173,7 +174,10 @@ def published_table(published: pd.DataFrame) -> Table:
         "evaluation",
         "source and protocol",
     ]
-    note = "Reported by others under their own protocols: for orientation, not part of any verdict."
+    note = (
+        "Reported by others under their own protocols: for orientation, not part of any verdict. ±: the deviation over "
+        "runs that the source prints, where it was read."
+    )
     return Table("Published errors (%)", columns, rows, note)
 
 

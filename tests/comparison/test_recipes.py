@@ -24,10 +24,14 @@ def test_every_recipe_is_listed_with_published_numbers_and_source(capsys):
     assert set(rows) == set(RECIPES) and all(name in printed for name in RECIPES)
     assert rows.pop("sequencematch")["published"] == recipes.NOT_READ
     assert all("%" in row["published"] and row["source"] for row in rows.values())
-    assert rows["crmatch"]["published"].startswith("4.67 / 3.81 % error at 250 / 4000 labels, best evaluation")
+    assert rows["crmatch"]["published"].startswith(
+        "4.67 ± 0.02 / 3.81 ± 0.16 % error at 250 / 4000 labels, best evaluation"
+    )
     assert rows["paper_shake_shake_cifar10"]["method"] == "mean_teacher_dual"
     assert rows["ict"]["command"] == "python run.py experiment=ict label=4000"
-    fixmatch = "13.81 / 5.07 / 4.26 % error at 40 / 250 / 4000 labels, median of the last 20 evaluations"
+    fixmatch = (
+        "13.81 ± 3.37 / 5.07 ± 0.65 / 4.26 ± 0.05 % error at 40 / 250 / 4000 labels, median of the last 20 evaluations"
+    )
     assert rows["fixmatch"]["published"] == fixmatch
 
 

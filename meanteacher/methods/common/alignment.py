@@ -13,8 +13,8 @@ class DistributionAlignment(nn.Module):
 
     model: running mean of the batches' mean p. target: running mean of the mean prediction on labeled images, or
     uniform. start: `uniform`, both start at 1/C, so the first batches are hardly changed; `first_batch`: at the means
-    of the first batch, as in USB 0.3.2 (algorithms/hooks/dist_align.py). They are updated before they are used. decay:
-    of both; 0 uses the means of the current batch.
+    of the first batch, as the model mean of USB 0.3.2 (algorithms/hooks/dist_align.py), whose target mean starts at
+    1/C. They are updated before they are used. decay: of both; 0 uses the means of the current batch.
     """
 
     def __init__(self, *, decay: Decay, start: Literal["uniform", "first_batch"]):
