@@ -25,6 +25,7 @@ def sharpened(p, temperature):
 
 
 def mixed(a, partner, weight):
+    """Mixup of the rows of an array with the rows `partner`; one weight for each row, or one for all."""
     weight = np.broadcast_to(weight, len(a)).reshape(-1, *[1] * (a.ndim - 1))
     return weight * a + (1 - weight) * a[partner]
 

@@ -106,10 +106,10 @@ def test_the_averaged_judge_keeps_the_contract(blobs, tmp_path):
     )
     _, after = gradient(apart(method), *batches(method, blobs))
     assert all(p.grad is None and not p.requires_grad for p in after.teacher.parameters())
-    evaluating = build_with("method.teacher.mode=eval", "method.teacher.bn=average").train()
+    with_eval_teacher = build_with("method.teacher.mode=eval", "method.teacher.bn=average").train()
     assert (
-        evaluating.training
-        and not evaluating.teacher.model.training
+        with_eval_teacher.training
+        and not with_eval_teacher.teacher.model.training
         and method.teacher.model.training
         and not method.eval().teacher.training
     )

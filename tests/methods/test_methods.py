@@ -1,4 +1,4 @@
-"""The contract of every method in conf/method, found by itself, and the closed form of each one's loss."""
+"""The contract that every method in conf/method keeps, and Mean Teacher's loss and teacher against closed forms."""
 
 import copy
 

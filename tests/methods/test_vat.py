@@ -67,14 +67,14 @@ def test_vats_direction_is_the_dominant_eigenvector_of_the_kls_hessian():
 
 
 def small_vat(*overrides):
-    """VAT as configured, with a small student whose weights and running statistics are no longer those of its start."""
+    """VAT as configured, with a small student after a change of its weights and of its running statistics."""
 
-    class Facts:
+    class Data:
         classes = range(4)
         train = type("Part", (), {"pixels": np.zeros((200, 3, 8, 8)), "targets": np.zeros(200)})
 
     torch.manual_seed(0)
-    method = build_method(parsed("method=vat", "model=wrn_10_1", "model.bn_momentum=0.1", *overrides), Facts).train()
+    method = build_method(parsed("method=vat", "model=wrn_10_1", "model.bn_momentum=0.1", *overrides), Data).train()
     with torch.no_grad():
         method.student.classifier.weight.mul_(3)
         method.student(torch.randn(16, 3, 8, 8))

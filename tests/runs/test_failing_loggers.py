@@ -11,7 +11,7 @@ from meanteacher.runs.session import Session
 
 
 class Failing(Logger):
-    """Fails in one of its methods; the others are recorded."""
+    """Records the calls of its methods, and fails in the one that is called `name`."""
 
     def __init__(self, name: str):
         self.calls = []
