@@ -1,8 +1,10 @@
 """Atomic writes."""
 
+import json
 import os
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 from conftest import ROOT
@@ -27,6 +29,13 @@ def test_a_failed_write_keeps_the_old_file_and_leaves_no_temporary_file(monkeypa
     with pytest.raises(OSError, match="disk error"):
         write_atomically(path, "new")
     assert path.read_text() == "old" and list(tmp_path.iterdir()) == [path]
+
+
+def test_writers_of_one_file_do_not_disturb_each_other(tmp_path):
+    path = tmp_path / "file.json"
+    with ThreadPoolExecutor(4) as pool:
+        list(pool.map(lambda number: write_atomically(path, json.dumps([number] * 100)), range(400)))
+    assert len(set(json.loads(path.read_text()))) == 1 and [p.name for p in tmp_path.iterdir()] == ["file.json"]
 
 
 def test_a_missing_folder_raises(tmp_path):

@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 import torch
-from test_methods import STEP, softmax
-from test_pseudo_labels import CLASSES, FACTS, IMAGES, Problem, ce, f32
+from closed_forms import ce, f32, kl, softmax
+from small_problems import CLASSES, FACTS, IMAGES, STEP, Problem
 from torch import nn
 
 from meanteacher.config.errors import UserError
@@ -17,11 +17,6 @@ from meanteacher.methods.dash import Dash
 from meanteacher.methods.defixmatch import DeFixMatch
 from meanteacher.methods.sequencematch import SequenceMatch
 from meanteacher.models import Network
-
-
-def divergence(target, other):
-    return (target * np.log(target / other)).sum(1)
-
 
 # Dash
 
@@ -119,8 +114,8 @@ def test_sequencematch_loss_and_gradients_equal_their_closed_form(weighting):
     assert 0 < confident_weak.sum() < 12 and (confident_weak != confident_medium).any()
     consistency = (mask * ce(strong, weak.argmax(1))).mean()
     pairs = [(weak, medium, confident_weak), (medium, strong, confident_medium), (weak, strong, confident_weak)]
-    sequence = sum((kept * divergence(softmax(a / 0.4), softmax(b))).mean() for a, b, kept in pairs)
-    low = (~mask * divergence(softmax(weak / 0.4), softmax(strong))).mean()
+    sequence = sum((kept * kl(softmax(a / 0.4), softmax(b))).mean() for a, b, kept in pairs)
+    low = (~mask * kl(softmax(weak / 0.4), softmax(strong))).mean()
     supervised = ce(problem.z(problem.x), problem.target).mean()
     assert output.loss.item() == pytest.approx(supervised + 2 * (consistency + sequence + 0.5 * low), rel=1e-4)
     assert output.metrics["sequence"].item() == pytest.approx(sequence, rel=1e-4)

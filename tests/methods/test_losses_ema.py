@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 import torch
+from closed_forms import f32, softmax
 from torch import nn
 
 from meanteacher.methods.common.ema import EMA, Teacher
@@ -12,34 +13,25 @@ rng = np.random.default_rng(0)
 A, B = rng.normal(size=(2, 6, 4))
 
 
-def softmax(x):
-    e = np.exp(x - x.max(1, keepdims=True))
-    return e / e.sum(1, keepdims=True)
-
-
-def tensor(x):
-    return torch.tensor(x, dtype=torch.float32)
-
-
 def test_losses_equal_their_closed_forms():
     target = np.array([0, 1, 2, 3, 0, 1])
     p, q = softmax(A), softmax(B)
-    assert cross_entropy(tensor(A), torch.tensor(target)).numpy() == pytest.approx(
+    assert cross_entropy(f32(A), torch.tensor(target)).numpy() == pytest.approx(
         -np.log(p[np.arange(6), target]), rel=1e-5
     )
-    assert softmax_mse(tensor(A), tensor(B)).numpy() == pytest.approx(((p - q) ** 2).mean(1), rel=1e-4)
-    assert softmax_kl(tensor(A), tensor(B)).numpy() == pytest.approx((q * np.log(q / p)).sum(1), rel=1e-4)
+    assert softmax_mse(f32(A), f32(B)).numpy() == pytest.approx(((p - q) ** 2).mean(1), rel=1e-4)
+    assert softmax_kl(f32(A), f32(B)).numpy() == pytest.approx((q * np.log(q / p)).sum(1), rel=1e-4)
 
 
 def test_consistency_targets_carry_no_gradient():
     for loss in (softmax_mse, softmax_kl):
-        a, b = tensor(A).requires_grad_(), tensor(B).requires_grad_()
+        a, b = f32(A).requires_grad_(), f32(B).requires_grad_()
         loss(a, b).sum().backward()
         assert b.grad is None and a.grad.abs().sum() > 0
 
 
 def test_losses_are_float32_whatever_the_logits():
-    assert softmax_mse(tensor(A).bfloat16(), tensor(B).bfloat16()).dtype == torch.float32
+    assert softmax_mse(f32(A).bfloat16(), f32(B).bfloat16()).dtype == torch.float32
 
 
 def network(weight: float, mean: float) -> nn.Module:

@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 import torch
-from test_methods import STEP, softmax
-from test_pseudo_labels import CLASSES, FACTS, IMAGES, ce, f32
+from closed_forms import ce, f32, softmax, unit
+from small_problems import CLASSES, FACTS, IMAGES, STEP
 from torch import nn
 
 from meanteacher.data.batch import Labeled, Unlabeled
@@ -28,10 +28,6 @@ class Flat(Network):
 
     def features(self, images):
         return self.layer(images)
-
-
-def unit(rows):
-    return rows / np.linalg.norm(rows, axis=1, keepdims=True)
 
 
 def outputs(model, points):

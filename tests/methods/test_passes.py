@@ -6,7 +6,6 @@ from torch import nn
 
 from meanteacher.data.batch import Labeled, Unlabeled
 from meanteacher.methods import Teacher
-from meanteacher.methods.common.alignment import DistributionAlignment
 from meanteacher.methods.common.passes import predict_interleaved, predict_labeled_and_unlabeled
 from meanteacher.methods.common.perturbations import drop, noise
 from meanteacher.methods.mean_teacher import MeanTeacher
@@ -99,18 +98,6 @@ def test_separate_passes_are_normalized_on_their_own():
         torch.testing.assert_close(logits, model[1](normalized))
     together = torch.cat(predict_labeled_and_unlabeled(model, x, u, "together"))
     torch.testing.assert_close(together, model(torch.cat([x, u])))
-
-
-def test_alignment_can_start_at_the_first_batch():
-    p = torch.rand(2, 6, 3).softmax(dim=2)
-    alignment = DistributionAlignment(decay=0.9, start="first_batch").bind(num_classes=3)
-    alignment(p[0], None)
-    torch.testing.assert_close(alignment.model, p[0].mean(0))
-    restored = DistributionAlignment(decay=0.9, start="first_batch").bind(num_classes=3)
-    restored.load_state_dict(alignment.state_dict())
-    restored(p[1], None)
-    torch.testing.assert_close(restored.model, 0.9 * p[0].mean(0) + 0.1 * p[1].mean(0))
-    assert restored.target.tolist() == pytest.approx([1 / 3] * 3)
 
 
 @pytest.mark.parametrize("per", ["image", "batch"])

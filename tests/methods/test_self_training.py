@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 import torch
-from test_methods import softmax
-from test_pseudo_labels import CLASSES, FACTS, Problem, ce, fairness_by_hand
+from closed_forms import ce, fairness_by_hand, softmax
+from small_problems import CLASSES, FACTS, Problem
 from torch import nn
 
 from meanteacher.methods import regmixmatch

@@ -1,5 +1,6 @@
 """WideResNets: parameter counts of the literature, options, and the batch-norm variants."""
 
+import copy
 import math
 
 import pytest
@@ -63,6 +64,17 @@ def test_shifted_batch_norm_adds_a_constant():
     shifted = batch_norm.batch_norm_constructor(momentum=0.1, eps=1e-3, shift=0.25)(3)
     images = torch.randn(5, 3, 4, 4)
     assert torch.allclose(shifted(images), plain(images) + 0.25)
+
+
+def test_still_statistics_normalize_as_before_and_come_back_after_an_error():
+    norm, images = nn.BatchNorm2d(3), torch.randn(4, 3, 5, 5)
+    with pytest.raises(ZeroDivisionError), batch_norm.freeze_running_stats(norm):
+        assert torch.equal(norm(images), copy.deepcopy(norm).train()(images))
+        assert not norm.running_mean.any() and norm.num_batches_tracked == 0
+        norm.eval()
+        assert torch.allclose(norm(images), images, atol=1e-4), "in evaluation mode by the running statistics"
+        raise ZeroDivisionError
+    assert norm.track_running_stats
 
 
 def test_remaining_initial_stats_is_the_weight_of_the_slowest_layer():

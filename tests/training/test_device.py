@@ -1,4 +1,4 @@
-"""The choice of the device on machines with several GPUs and with none."""
+"""The choice of the device on machines with several GPUs and with none, and whether steps are compiled on it."""
 
 import tempfile
 from types import SimpleNamespace
@@ -41,3 +41,10 @@ def test_a_device_that_is_not_available_is_refused(monkeypatch):
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 0)
     with pytest.raises(UserError, match="this machine has no GPU"):
         device.choose_device("free")
+
+
+def test_auto_compiles_long_runs_on_a_gpu():
+    gpu, cpu = torch.device("cuda"), torch.device("cpu")
+    choose = device.choose_compile
+    assert choose("auto", gpu, 2000) and not choose("auto", gpu, 1999) and not choose("auto", cpu, 10**6)
+    assert choose("always", cpu, 1) and not choose("never", gpu, 10**6)

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 from conftest import options
-from test_train_step import open_step
+from small_steps import open_step
 from torch.utils._pytree import tree_leaves
 
 from meanteacher.methods import PseudoLabels
