@@ -4,6 +4,7 @@ import copy
 import functools
 import logging
 import os
+import signal
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -17,6 +18,7 @@ from PIL import Image
 ROOT = Path(__file__).parents[1]
 sys.path.insert(0, str(ROOT))
 os.environ["WANDB_MODE"] = "offline"
+signal.signal(signal.SIGINT, signal.default_int_handler)  # ignored where a script runs the tests in the background
 torch.set_num_threads(1)
 
 from meanteacher.config import composing  # noqa: E402
