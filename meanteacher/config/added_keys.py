@@ -16,6 +16,7 @@ ADDED_KEYS: dict[str, Any] = {
     "dataset.resize": "crop",
     "method.alignment.start": "uniform",
     "method.draw_per": "image",
+    "method.labeled_view": "weak",
     "method.passes": "together",
     "method.student_view": "weak",
     "method.unlabeled_moves_statistics": True,

@@ -17,13 +17,13 @@ class MeanTeacher(Method):
     """L = mean CE(student(x), y) + λ(s) · mean d(student(u), teacher(u′)); teacher ← EMA(student) after each step.
 
     u and u′ are two weak views of one image; with student_view `strong`, which the paper does not have, u is a strong
-    one. consistency: the distance d, `mse` of probabilities averaged over classes (section 2 of the paper) or `kl`.
-    λ(s) = consistency_weight · consistency_ramp(s). consistency_on_labeled: the mean of d runs over labeled and
-    unlabeled images together, as in the paper; otherwise over the unlabeled images. weighting: d of each image is
-    multiplied by its weight, computed from the teacher's prediction; null for the paper's 1. passes: `together`, the
-    student sees labeled and unlabeled images in one batch, so they share BatchNorm statistics; `separate`, as in
-    TorchSSL: in two, of which the labeled one updates the running statistics. The teacher sees all images of the term
-    in one batch. teacher: see `Teacher`.
+    one, and with labeled_view `strong`, the student's view x of the labeled images is. consistency: the distance d,
+    `mse` of probabilities averaged over classes (section 2 of the paper) or `kl`. λ(s) = consistency_weight ·
+    consistency_ramp(s). consistency_on_labeled: the mean of d runs over labeled and unlabeled images together, as in
+    the paper; otherwise over the unlabeled images. weighting: d of each image is multiplied by its weight, computed
+    from the teacher's prediction; null for the paper's 1. passes: `together`, the student sees labeled and unlabeled
+    images in one batch, so they share BatchNorm statistics; `separate`, as in TorchSSL: in two, of which the labeled
+    one updates the running statistics. The teacher sees all images of the term in one batch. teacher: see `Teacher`.
     """
 
     def __init__(
@@ -38,6 +38,7 @@ class MeanTeacher(Method):
         consistency_ramp: Constant,
         consistency_on_labeled: bool,
         student_view: Literal["weak", "strong"],
+        labeled_view: Literal["weak", "strong"],
         weighting: Weighting | None,
         passes: Passes,
     ):
@@ -46,7 +47,7 @@ class MeanTeacher(Method):
         self.passes = passes
         self.weighting = weighting.bind(num_classes=num_classes, num_images=num_images) if weighting else None
         self.distance, self.weight, self.ramp = CONSISTENCY[consistency], consistency_weight, consistency_ramp
-        self.views = Views(("weak", "weak") if consistency_on_labeled else ("weak",), (student_view, "weak"))
+        self.views = Views((labeled_view, "weak")[: 1 + consistency_on_labeled], (student_view, "weak"))
 
     def training_step(self, labeled: Labeled, unlabeled: Unlabeled, step: Tensor) -> StepOutput:
         logits, others = predict_labeled_and_unlabeled(self.student, labeled.views[0], unlabeled.views[0], self.passes)

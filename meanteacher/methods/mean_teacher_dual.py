@@ -40,6 +40,7 @@ class MeanTeacherDual(MeanTeacher):
         consistency_ramp: Constant,
         consistency_on_labeled: bool,
         student_view: Literal["weak", "strong"],
+        labeled_view: Literal["weak", "strong"],
         weighting: Weighting | None,
         logit_distance_weight: NonNegativeFloat,
     ):
@@ -53,6 +54,7 @@ class MeanTeacherDual(MeanTeacher):
             consistency_ramp=consistency_ramp,
             consistency_on_labeled=consistency_on_labeled,
             student_view=student_view,
+            labeled_view=labeled_view,
             weighting=weighting,
             passes="together",
         )

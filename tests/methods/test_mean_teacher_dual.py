@@ -23,6 +23,7 @@ def dual(student, on_labeled=True, distance="mse"):
         consistency_ramp=ramp(),
         consistency_on_labeled=on_labeled,
         student_view="weak",
+        labeled_view="weak",
         weighting=None,
         logit_distance_weight=0.2,
     )

@@ -235,10 +235,11 @@ def test_mean_teacher_loss_equals_its_closed_form(on_labeled, threshold, distanc
         consistency_ramp=Constant(steps=100, warmup=0.6, warmup_shape="sigmoid"),
         consistency_on_labeled=on_labeled,
         student_view="strong",
+        labeled_view="strong",
         weighting=threshold and FixedThreshold(threshold=threshold),
         passes=passes,
     )
-    assert one.views.unlabeled == ("strong", "weak")
+    assert one.views == (("strong", "weak") if on_labeled else ("strong",), ("strong", "weak"))
     one.student.weight.data = torch.tensor(student, dtype=torch.float32)
     one.teacher.model.weight.data = torch.tensor(teacher, dtype=torch.float32)
 

@@ -47,6 +47,7 @@ def methods(passes: str) -> dict:
             teacher=teacher,
             consistency="mse",
             student_view="weak",
+            labeled_view="weak",
             weighting=None,
             **counts,
             **shared,
