@@ -6,6 +6,8 @@ not in a comparison, so that results from before stay comparable with new ones.
 
 from typing import Any
 
+from meanteacher.config.signatures import constructor_parameters
+
 SCENARIO = ("unlabeled", "mismatch", "imbalance", "unlabeled_imbalance")
 """Keys that change the label and image sets where they are not null."""
 
@@ -67,6 +69,21 @@ def drop_added(settings: dict) -> dict:
     if "weights" in (model := settings.get("model", {})) and model["weights"] is None:
         settings = settings | {"model": {key: value for key, value in model.items() if key != "normalization"}}
     return _drop_keys(settings, "")
+
+
+def add_missing(settings: dict, prefix: str = "") -> dict:
+    """The nested settings of a stored run with the added keys that its classes take by now, of their earlier values.
+
+    prefix: the path of these settings, which ends in a dot.
+    """
+    module, _, name = settings.get("_target_", "").rpartition(".")
+    parameters = constructor_parameters(module, name) or {} if module else {}
+    paths = {key: f"{prefix}{key}" for key in parameters if key not in settings}
+    nested = {
+        key: add_missing(value, f"{prefix}{key}.") if isinstance(value, dict) else value
+        for key, value in settings.items()
+    }
+    return {key: ADDED_KEYS[path] for key, path in paths.items() if path in ADDED_KEYS} | nested
 
 
 def _drop_keys(settings: dict, prefix: str) -> dict:

@@ -7,6 +7,7 @@ from hydra.errors import InstantiationException
 from pydantic import ValidationError
 from torch import nn
 
+from meanteacher.config.added_keys import add_missing
 from meanteacher.config.errors import UserError, first_line
 from meanteacher.config.settings import Settings
 from meanteacher.inference.predictor import Predictor
@@ -78,9 +79,12 @@ def choose(device: str) -> torch.device:
 
 
 def read_settings(result: Result, folder: Path) -> Settings:
-    """The settings of the run, without reading the files that they name. Raises UserError if they are not usable."""
+    """The settings of the run, without reading the files that they name, and with keys that were added since.
+
+    Raises UserError if they are not usable.
+    """
     try:
-        settings = Settings.model_validate(result.settings)
+        settings = Settings.model_validate(add_missing(result.settings))
     except ValidationError as error:
         where = ".".join(map(str, error.errors()[0]["loc"]))
         raise UserError(

@@ -10,10 +10,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from meanteacher.config.added_keys import ADDED_KEYS
 from meanteacher.config.errors import UserError
 from meanteacher.config.settings import Settings
-from meanteacher.config.signatures import constructor_parameters
 from meanteacher.data import Dataset, Images, splits
 from meanteacher.data.cache import make_reader
 from meanteacher.inference import Predictor, load
@@ -135,11 +133,7 @@ def open_run(folder: Path, data: Path | None = None) -> RunImages:
 
 
 def locate(dataset: dict[str, Any], data: Path | None) -> dict[str, Any]:
-    """The node of a data set with its images in `data`, and with the keys that were added after the run."""
-    module, _, name = dataset["_target_"].rpartition(".")
-    parameters = constructor_parameters(module, name) or {}
-    added = {key.removeprefix("dataset."): value for key, value in ADDED_KEYS.items() if key.startswith("dataset.")}
-    dataset = {key: value for key, value in added.items() if key in parameters} | dataset
+    """The node of a data set with its images in `data`."""
     if data is None:
         return dataset
     place = next((key for key in _PLACES if key in dataset), None)

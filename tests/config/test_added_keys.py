@@ -11,7 +11,7 @@ from conftest import options, settings
 
 from meanteacher.comparison.identity import protocol_fields, variant_fields
 from meanteacher.comparison.settings import contrast, show
-from meanteacher.config.added_keys import ADDED_KEYS, drop_added
+from meanteacher.config.added_keys import ADDED_KEYS, add_missing, drop_added
 from meanteacher.config.digest import run_digest
 from meanteacher.config.settings import Settings
 from meanteacher.runs.result import Result
@@ -55,6 +55,15 @@ def test_every_added_key_exists():
     ]
     for name, value in ADDED_KEYS.items():
         assert any(drop_added(node) != node and holds(node, name.split("."), value) for node in nodes), name
+
+
+@pytest.mark.parametrize("method", options("method"))
+def test_a_stored_run_from_before_gets_the_keys_that_its_classes_take_by_now(method):
+    now = settings(f"method={method}", "dataset=image_folder", "dataset.root=photos", "model=wrn_10_1")
+    before = drop_added(now)
+    assert before["dataset"] != now["dataset"] and before["model"] != now["model"]
+    completed = add_missing(before)
+    assert all(completed[group] == now[group] for group in ("dataset", "model", "method"))
 
 
 def holds(node: dict, path: list[str], value) -> bool:

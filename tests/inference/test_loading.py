@@ -50,6 +50,16 @@ def test_a_moved_run_has_the_errors_of_its_evaluation(network, moved, finished_r
     assert predictor.features(paths).shape == (18, predictor.model.feature_channels)
 
 
+def test_a_run_from_before_a_key_was_added_is_used_as_it_was(moved, finished_run):
+    result = json.loads((moved / "result.json").read_text())
+    for group, key in (("method", "labeled_view"), ("method", "student_view"), ("model", "first_blocks")):
+        del result["settings"][group][key]
+    del result["checksum"]
+    (moved / "result.json").write_text(json.dumps(result))
+    paths, _ = test_images(finished_run)
+    assert torch.equal(meanteacher.load(moved).logits(paths), meanteacher.load(finished_run).logits(paths))
+
+
 def test_the_deployed_network_is_the_teacher(finished_run):
     assert meanteacher.load(finished_run).network == "teacher"
 
