@@ -1,9 +1,10 @@
 """Writes the tables of results.md and README.md from results of runs: `python docs/result_tables.py`.
 
-A table stands between the marks `<!-- KIND: PATTERN -->` and `<!-- end -->`. The pattern names result files, and the
+Tables are delimited by `<!-- KIND: PATTERN -->` and `<!-- end -->`. The pattern names result files, and the
 kind is a key of `KINDS`. With `--check` the tables are only compared.
 """
 
+import argparse
 import re
 import sys
 from collections.abc import Callable
@@ -21,40 +22,40 @@ from meanteacher.comparison.verdicts import interval, signed, spread
 
 ROOT = Path(__file__).resolve().parents[1]
 PAGES = [ROOT / "docs" / "results.md", ROOT / "README.md"]
-BLOCK = re.compile(r"<!-- (?P<kind>[a-z]+): (?P<pattern>\S+) -->\n.*?<!-- end -->", re.DOTALL)
+BLOCK = re.compile(r"<!-- (?P<kind>[a-z]+): (?P<pattern>\S+) -->\n(?:(?!<!--).)*<!-- end -->", re.DOTALL)
 DECIMALS = 1
 
 
 def with_tables(text: str) -> str:
     """The text with every table written anew."""
-    return BLOCK.sub(
-        lambda block: (
-            f"<!-- {block['kind']}: {block['pattern']} -->\n\n"
-            f"{tables(block['pattern'], KINDS[block['kind']])}\n\n<!-- end -->"
-        ),
-        text,
-    )
+    return BLOCK.sub(written_anew, text)
+
+
+def written_anew(block: re.Match) -> str:
+    """A table with its marks."""
+    kind, pattern = block["kind"], block["pattern"]
+    return f"<!-- {kind}: {pattern} -->\n\n{tables(pattern, KINDS[kind])}\n\n<!-- end -->"
 
 
 def tables(pattern: str, table: Callable[[Protocol, Statistics], str]) -> str:
     """A table per protocol of the runs, each with a line on how they were made."""
     runs = find_runs([str(ROOT / pattern)])
     protocols, places = group_runs(runs)
-    numbers = compute_statistics(runs, protocols, places)
-    letters = [place.protocol for place in places]
+    statistics = compute_statistics(runs, protocols, places)
     blocks = []
     for protocol in protocols:
-        own = [run for run, letter in zip(runs, letters, strict=True) if letter == protocol.letter]
-        blocks += [f"{protocol.shared}.", table(protocol, numbers), origin(own)]
+        members = [run for run, place in zip(runs, places, strict=True) if place.protocol == protocol.letter]
+        blocks += [f"{protocol.shared}.", table(protocol, statistics), origin(members)]
     return "\n\n".join(blocks)
 
 
-def scores(protocol: Protocol, numbers: Statistics) -> str:
+def scores(protocol: Protocol, statistics: Statistics) -> str:
     """A row per point and method: errors of the deployed network in percent, and the difference from supervised."""
-    judged = numbers.judged_at_points(protocol)
-    best = judged.groupby(["variant", "point"])["error_best_on_test"].agg(["mean", "std"])
-    pairs = {(pair.variant, pair.point): pair for pair in numbers.pairs_of(protocol) if pair.about == "baseline"}
-    summary = numbers.summary_of(protocol)
+    best = (
+        statistics.judged_at_points(protocol).groupby(["variant", "point"])["error_best_on_test"].agg(["mean", "std"])
+    )
+    pairs = {(pair.variant, pair.point): pair for pair in statistics.pairs_of(protocol) if pair.about == "baseline"}
+    summary = statistics.summary_of(protocol)
     rows = [
         {
             TITLES[protocol.axis]: show(row.point),
@@ -72,9 +73,9 @@ def scores(protocol: Protocol, numbers: Statistics) -> str:
     return pipe_table(rows)
 
 
-def errors(protocol: Protocol, numbers: Statistics) -> str:
+def errors(protocol: Protocol, statistics: Statistics) -> str:
     """A row per method and a column per point: last error in percent, and n."""
-    summary = numbers.summary_of(protocol)
+    summary = statistics.summary_of(protocol)
     deployed = summary[summary["deployed"]]
     points = sorted(set(deployed["point"]), key=point_order)
     rows = []
@@ -87,28 +88,23 @@ def errors(protocol: Protocol, numbers: Statistics) -> str:
     return pipe_table(rows)
 
 
-def networks(protocol: Protocol, numbers: Statistics) -> str:
-    """A row per point and method: error of each network, how much the best evaluation flatters, and the cost."""
-    counted = numbers.at_points[numbers.at_points["counted"] & (numbers.at_points["protocol"] == protocol.letter)]
-    costs = numbers.cost[numbers.cost["protocol"] == protocol.letter]
-    seconds = costs.set_index(["variant", "point"])["training_seconds"]
-    pairs = {(pair.variant, pair.point): pair for pair in numbers.pairs_of(protocol) if pair.about == "baseline"}
+def networks(protocol: Protocol, statistics: Statistics) -> str:
+    """A row per point and method: errors of both networks, the gap between last and best error, and training time."""
+    at_points = statistics.at_points
+    counted = at_points[at_points["counted"] & (at_points["protocol"] == protocol.letter)]
+    costs = statistics.cost[statistics.cost["protocol"] == protocol.letter]
     rows = []
     for row in costs.sort_values("point", kind="stable", key=point_orders).itertuples():
-        own = counted[(counted["variant"] == row.variant) & (counted["point"] == row.point)]
-        student, deployed = own["network"] == "student", own[own["deployed"]]
-        pair = pairs.get((row.variant, row.point))
-        gained = 100 * pair.difference if pair and pair.difference is not None else 0
-        extra = row.training_seconds - seconds[pair.against, row.point] if pair else 0
+        measured = counted[(counted["variant"] == row.variant) & (counted["point"] == row.point)]
+        student, deployed = measured["network"] == "student", measured[measured["deployed"]]
         rows.append(
             {
                 TITLES[protocol.axis]: show(row.point),
                 "method": row.variant,
-                "student": mean_and_spread(own[student]["error_last"]),
-                "teacher or average": mean_and_spread(own[~student]["error_last"]),
+                "student": mean_and_spread(measured[student]["error_last"]),
+                "teacher or average": mean_and_spread(measured[~student]["error_last"]),
                 "last − best on test": mean_and_spread(deployed["error_last"] - deployed["error_best_on_test"]),
                 "training (s)": f"{row.training_seconds:.0f}",
-                "extra seconds per point gained": f"{extra / gained:.0f}" if gained > 0 else "–",
             }
         )
     return pipe_table(rows)
@@ -160,17 +156,18 @@ def origin(runs: list[Run]) -> str:
 
 def main(arguments: list[str]) -> int:
     """Write the tables, or with `--check` return 1 if one of them is not what the results give."""
-    stale = []
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--check", action="store_true", help="write nothing; the exit status is 1 for a stale table")
+    check, stale = parser.parse_args(arguments).check, []
     for page in PAGES:
         text = page.read_text(encoding="utf-8")
         if (new := with_tables(text)) != text:
-            stale.append(page)
-            if arguments != ["--check"]:
+            stale.append(str(page.relative_to(ROOT)))
+            if not check:
                 page.write_text(new, encoding="utf-8")
-    if arguments == ["--check"] and stale:
-        names = ", ".join(str(page.relative_to(ROOT)) for page in stale)
-        print(f"error: {names}: tables are stale; run python docs/result_tables.py", file=sys.stderr)
-    return int(arguments == ["--check"] and bool(stale))
+    if check and stale:
+        print(f"error: {', '.join(stale)}: tables are stale; run python docs/result_tables.py", file=sys.stderr)
+    return int(check and bool(stale))
 
 
 if __name__ == "__main__":
