@@ -47,7 +47,8 @@ class MeanTeacher(Method):
         self.passes = passes
         self.weighting = weighting.bind(num_classes=num_classes, num_images=num_images) if weighting else None
         self.distance, self.weight, self.ramp = CONSISTENCY[consistency], consistency_weight, consistency_ramp
-        self.views = Views((labeled_view, "weak")[: 1 + consistency_on_labeled], (student_view, "weak"))
+        labeled = (labeled_view, "weak") if consistency_on_labeled else (labeled_view,)
+        self.views = Views(labeled, (student_view, "weak"))
 
     def training_step(self, labeled: Labeled, unlabeled: Unlabeled, step: Tensor) -> StepOutput:
         logits, others = predict_labeled_and_unlabeled(self.student, labeled.views[0], unlabeled.views[0], self.passes)
