@@ -1,4 +1,4 @@
-"""Writes the tables of results.md and README.md from results of runs: `python docs/result_tables.py`.
+"""Write the tables in results.md and README.md from the results of runs: `python docs/result_tables.py`.
 
 Tables are delimited by `<!-- KIND: PATTERN -->` and `<!-- end -->`. The pattern names result files, and the
 kind is a key of `KINDS`. With `--check` the tables are only compared.

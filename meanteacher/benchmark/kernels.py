@@ -17,7 +17,7 @@ KERNELS = 10
 
 @contextmanager
 def silence_stderr() -> Iterator[None]:
-    """Discard what C++ libraries write to standard error within the context."""
+    """Within the context, discard the standard error output of C++ libraries."""
     stderr, null = os.dup(2), os.open(os.devnull, os.O_WRONLY)
     os.dup2(null, 2)
     try:
@@ -66,7 +66,7 @@ def ran_on_gpu(event: torch.autograd.profiler_util.FunctionEvent) -> bool:
 
 
 def measure_gaps(intervals: Iterable[tuple[float, float]]) -> dict:
-    """The gaps between the intervals in which a device was busy.
+    """Statistics of the gaps between the intervals in which a device was busy.
 
     intervals: start and end in µs; they may overlap. Returns the number of gaps, their share of the whole time, the
     median and the longest.

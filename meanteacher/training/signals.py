@@ -13,7 +13,7 @@ import psutil
 log = logging.getLogger(__name__)
 
 GRACE_SECONDS = 30
-"""After Ctrl-C or SIGTERM, the time that runs in other processes on this machine have to save before they are ended."""
+"""How long runs in other processes on this machine have to save after Ctrl-C or SIGTERM."""
 
 PARENT = os.getppid()
 """The process that started this one."""

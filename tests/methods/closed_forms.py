@@ -29,7 +29,7 @@ def unit(rows):
 
 
 def slope(function, at, h=1e-6):
-    """The gradient of a scalar function of an array, by central differences."""
+    """The gradient of a scalar function of an array, computed with central differences."""
     gradient = np.zeros_like(at)
     for place in np.ndindex(at.shape):
         step = np.zeros_like(at)

@@ -31,7 +31,7 @@ def mixed(a, partner, weight):
 
 
 def give_draws(monkeypatch, *draws):
-    """Replace the random draws of mixup by these pairs of partners and weights, in order. The methods' alpha is 0.6."""
+    """Make mixup draw these pairs of partners and weights, in order. The methods' alpha is 0.6."""
     partners, weights = [d[0] for d in draws], [d[1] for d in draws]
 
     def beta(alpha, count, device):

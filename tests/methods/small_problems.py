@@ -34,7 +34,7 @@ def predictions(rng, n):
 
 
 def step_images(labeled, unlabeled):
-    """The 4 labeled images, whose classes are TARGET, and the unlabeled images of a step, from lists of their views."""
+    """The batches of a step from lists of their views: 4 labeled images of the classes TARGET, and unlabeled images."""
     return (
         Labeled(torch.arange(4), tuple(map(f32, labeled)), torch.tensor(TARGET)),
         Unlabeled(torch.arange(len(unlabeled[0])) + 10, tuple(map(f32, unlabeled))),
@@ -78,7 +78,7 @@ class Problem:
 
 
 class TinyNetwork(Network):
-    """A 1×1 convolution without activation, then a linear classifier of the mean: 2 channels, 4 features, 3 classes."""
+    """A 1×1 convolution, mean pooling and a linear classifier: 2 channels, 4 features, 3 classes."""
 
     feature_channels = 4
 

@@ -29,7 +29,7 @@ def adamatch(student, **changes):
 
 
 class Norm(nn.Module):
-    """Batch normalization of the points, in which AdaMatch's two passes differ, then a linear map."""
+    """Batch normalization, whose statistics differ between AdaMatch's two passes, followed by a linear layer."""
 
     def __init__(self, linear):
         super().__init__()

@@ -1,4 +1,4 @@
-"""MixMatch's loss against NumPy with draws that the test chooses, and what MixMatch shares with ReMixMatch."""
+"""MixMatch's loss compared with NumPy for fixed random draws, and behavior that it shares with ReMixMatch."""
 
 import numpy as np
 import pytest

@@ -1,4 +1,4 @@
-"""The Π-model's loss, the MSE with gradient through both arguments, and the entropy against closed forms in NumPy."""
+"""The Π-model's loss, the MSE with gradients to both arguments, and the entropy, compared with NumPy."""
 
 import numpy as np
 import pytest

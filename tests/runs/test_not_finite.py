@@ -1,4 +1,4 @@
-"""A run whose loss or weights become infinite or NaN stops, with the reason, and keeps the last good checkpoint."""
+"""A run whose loss or weights become NaN or infinite stops with a reason and keeps its last good checkpoint."""
 
 import pytest
 import torch

@@ -1,4 +1,4 @@
-"""Runs that are refused before their first step: one line with the reason, and folders that stay as they were."""
+"""A run that is refused before its first step prints the reason in one line and leaves the folders unchanged."""
 
 import importlib.util
 import time

@@ -1,4 +1,4 @@
-"""Runs that are interrupted, killed or finished: the same command resumes them to the same bits, or reports them."""
+"""The same command resumes an interrupted or killed run to the same bits, and reports a finished one."""
 
 import json
 import os

@@ -12,7 +12,7 @@ from meanteacher.training.cuda_graph import EAGER_CALLS, CUDAGraphStep
 
 
 class FakeGraph:
-    """Stands in for a CUDA graph: a replay calls `work`, which the test sets after the capture."""
+    """A stand-in for a CUDA graph whose replay calls `work`, which the test sets after the capture."""
 
     captured = None
 

@@ -1,4 +1,4 @@
-"""A training step: compiled and eager steps agree, and what it updates, when, and with which learning rate."""
+"""Training steps: compiled and eager ones agree, and updates happen when they should, at the right learning rate."""
 
 import copy
 
